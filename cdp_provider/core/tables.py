@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The product's own tables: what each holds, and how they come to exist.
+
+Tables that follow from a project (``raw_<source>__<stream>``, ``profiles``) are made by the step that fills
+them; these here are the same for every project.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cdp_provider.core.warehouse import Session
+
+#: Raised whenever :data:`TABLES` changes; :func:`ensure` then creates what is missing.
+VERSION = 1
+
+_WINDOW = {"window_start": "timestamp", "window_end": "timestamp"}
+
+#: table -> column -> project column type. ``!`` marks a column that is never null.
+TABLES: Mapping[str, Mapping[str, str]] = {
+    # One row per stage and node of every run: what went in, what came out, how fresh it is.
+    "runs": {
+        "pipeline": "string!",
+        "run_id": "string!",
+        **_WINDOW,
+        "stage": "string!",
+        "node": "string!",
+        "state": "string!",
+        "rows_in": "integer!",
+        "rows_out": "integer!",
+        "rows_refused": "integer!",
+        "bytes": "integer!",
+        "seconds": "number!",
+        "watermark": "timestamp",
+        "detail": "string!",
+        "error": "string",
+    },
+    # One row per landed batch. load_seq is the order of arrival: equal for all streams of one window.
+    "loads": {
+        "load_id": "integer!",
+        "load_seq": "integer!",
+        "batch_id": "string!",
+        "pipeline": "string!",
+        "stream": "string!",
+        "run_id": "string!",
+        **_WINDOW,
+        "cursor_before": "string",
+        "cursor_after": "string",
+        "rows_read": "integer!",
+        "rows_landed": "integer!",
+        "rows_quarantined": "integer!",
+        "bytes": "integer!",
+        "watermark": "timestamp",
+        "content_hash": "string!",
+        "state": "string!",  # landed -> passed | failed: only passed batches are read downstream
+        "resolved_seq": "integer",  # the identity run that took it in; null until then
+        "resolved_hash": "string",  # content_hash as that run saw it
+    },
+    # Which files a batch took, so that a file is landed once.
+    "files": {
+        "stream": "string!",
+        "path": "string!",
+        "size": "integer!",
+        "checksum": "string!",
+        "load_id": "integer!",
+    },
+    "quarantine": {
+        "load_id": "integer!",
+        "stream": "string!",
+        "run_id": "string!",
+        **_WINDOW,
+        "source": "string!",  # file name or endpoint the row came from
+        "position": "integer!",
+        "reason": "string!",
+        "raw": "string!",
+    },
+    # Every identifier value ever accepted. node_id grows in the order of first sight; the profile's id is the
+    # node_id of its oldest identifier.
+    "identifiers": {
+        "node_id": "integer!",
+        "type": "string!",
+        "value": "string!",
+        "profile_id": "integer!",
+        "first_seen": "timestamp",
+        "resolved_seq": "integer!",
+    },
+    # Which identifier a raw row hangs on: its profile is that identifier's profile, also after merges.
+    "row_links": {
+        "stream": "string!",
+        "load_id": "integer!",
+        "position": "integer!",
+        "node_id": "integer!",
+    },
+    "merges": {
+        "resolved_seq": "integer!",
+        "run_id": "string!",
+        "loser": "integer!",
+        "winner": "integer!",
+        "stream": "string!",
+        "load_id": "integer!",
+        "position": "integer!",
+        "evidence": "string!",  # identifier types (never values) that met in that row
+    },
+    "refused_links": {
+        "resolved_seq": "integer!",
+        "run_id": "string!",
+        "stream": "string!",
+        "load_id": "integer!",
+        "position": "integer!",
+        "type": "string!",
+        "value": "string!",
+        "rule": "string!",
+    },
+    # Open and closed stays of profiles in segments. left_at is null while the stay lasts.
+    "memberships": {
+        "segment": "string!",
+        "profile_id": "integer!",
+        "entered_at": "timestamp!",
+        "entered_run": "string!",
+        "left_at": "timestamp",
+        "left_run": "string",
+    },
+    # What the destination acknowledged, per sync and record key.
+    "sync_ledger": {
+        "sync": "string!",
+        "record_key": "string!",
+        "payload_hash": "string",
+        "state": "string!",  # accepted | rejected | invalid | removed
+        "reason": "string",
+        "attempts": "integer!",
+        "window_end": "timestamp!",
+        "run_id": "string!",
+    },
+    # One row per record and attempt. No payload: which fields travelled, not what they said.
+    "delivery_log": {
+        "sync": "string!",
+        "run_id": "string!",
+        "window_end": "timestamp!",
+        "record_key": "string!",
+        "operation": "string!",
+        "outcome": "string!",
+        "reason": "string",
+        "attempt": "integer!",
+        "idempotency_key": "string!",
+    },
+    "rate_limits": {
+        "account": "string!",
+        "next_free": "number!",
+        "blocked_until": "number!",
+    },
+    # How far each stage has come: the newest window whose result stands in the tables.
+    "progress": {
+        "stage": "string!",
+        "node": "string!",
+        "window_end": "timestamp!",
+        "run_id": "string!",
+    },
+}
+
+#: table -> columns that are unique together.
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "runs": ("pipeline", "run_id", "stage", "node"),
+    "loads": ("load_id",),
+    "files": ("stream", "path", "checksum"),
+    "identifiers": ("node_id",),
+    "memberships": ("segment", "profile_id", "entered_at"),
+    "sync_ledger": ("sync", "record_key"),
+    "rate_limits": ("account",),
+    "progress": ("stage", "node"),
+}
+
+
+def ensure(session: Session) -> None:
+    """Create the schema and whatever table is missing. Costs one query when nothing is."""
+    warehouse = session.warehouse
+    if "version" in session.columns("product"):
+        version = session.scalar(f"select max(version) from {warehouse.table('product')}")
+        if version is not None and version >= VERSION:
+            return
+    with session.lock("tables"), session.transaction():
+        session.execute(f"create schema if not exists {warehouse.quote(warehouse.schema)}")
+        for table, columns in TABLES.items():
+            spec = [
+                f"{warehouse.quote(name)} {warehouse.types[kind.rstrip('!')]}{' not null' * kind.endswith('!')}"
+                for name, kind in columns.items()
+            ]
+            if table in KEYS:
+                spec.append(f"primary key ({', '.join(map(warehouse.quote, KEYS[table]))})")
+            session.execute(f"create table if not exists {warehouse.table(table)} ({', '.join(spec)})")
+        _create_redirect(session)
+        session.execute(f"create table if not exists {warehouse.table('product')} (version integer not null)")
+        session.execute(f"insert into {warehouse.table('product')} values (:version)", {"version": VERSION})
+
+
+def _create_redirect(session: Session) -> None:
+    """Any profile id ever published, and the one it is called today."""
+    warehouse = session.warehouse
+    session.execute(
+        f"create or replace view {warehouse.table('profile_redirect')} as"
+        f" select m.loser as old_profile_id, i.profile_id"
+        f" from (select distinct loser from {warehouse.table('merges')}) m"
+        f" join {warehouse.table('identifiers')} i on i.node_id = m.loser"
+        f" where i.profile_id <> m.loser"
+    )

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract every warehouse engine fulfils.
+
+Domain code writes plain SQL in the subset that all engines share, with ``:name`` for values and
+:meth:`Warehouse.table` or :meth:`Warehouse.quote` for identifiers. What differs between engines is a method
+here, implemented in the engine's own file.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+#: The column types a project can name, and what they are in Arrow.
+COLUMN_TYPES: tuple[str, ...] = (
+    "string",
+    "integer",
+    "number",
+    "decimal",
+    "boolean",
+    "date",
+    "timestamp",
+    "json",
+)
+
+_ARROW_TYPES: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (pa.types.is_boolean, "boolean"),
+    (pa.types.is_integer, "integer"),
+    (pa.types.is_floating, "number"),
+    (pa.types.is_decimal, "decimal"),
+    (pa.types.is_date, "date"),
+    (pa.types.is_timestamp, "timestamp"),
+)
+
+_TOKENS = re.compile(
+    r"""(?P<text>'(?:[^']|'')*')        # literal
+      | (?P<name>"(?:[^"]|"")*")        # quoted identifier
+      | (?P<note>--[^\n]*|/\*.*?\*/)    # comment
+      | (?P<cast>::)
+      | :(?P<param>[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<percent>%)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def bind_names(sql: str, param: Callable[[str], str], percent: str = "%") -> tuple[str, set[str]]:
+    """Rewrite ``:name`` placeholders for a driver; literals, quoted names and comments are left alone.
+
+    :param param: maps a parameter's name to the driver's placeholder.
+    :param percent: what the driver wants for a per cent sign, wherever it stands.
+    :returns: the driver's SQL and the names it uses.
+    """
+    used: set[str] = set()
+
+    def replace(match: re.Match[str]) -> str:
+        if name := match.group("param"):
+            used.add(name)
+            return param(name)
+        return match.group(0).replace("%", percent)
+
+    return _TOKENS.sub(replace, sql), used
+
+
+class Session(ABC):
+    """One open connection, for one short piece of work.
+
+    Outside :meth:`transaction` every statement commits by itself.
+    """
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self.warehouse = warehouse
+
+    @abstractmethod
+    def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> int:
+        """Run one statement; returns the number of rows it changed, or -1 where the engine can't tell."""
+
+    @abstractmethod
+    def fetch(self, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+
+    @abstractmethod
+    def arrow(self, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+        """The whole result as one Arrow table."""
+
+    @abstractmethod
+    def load(self, table: str, rows: pa.Table) -> int:
+        """Append `rows` by column name to `table` (as :meth:`Warehouse.table` or :meth:`temp` gave it)."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """All statements inside commit together, or not at all. Not nestable."""
+
+    @abstractmethod
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Hold the warehouse-wide lock `name`; waits for it up to the warehouse's ``lock_timeout``.
+
+        :raises WarehouseBusyError: somebody else kept it for that long.
+        """
+
+    @abstractmethod
+    def columns(self, table: str) -> dict[str, str]:
+        """Column names of an unquoted table of the warehouse's schema, with the engine's types, in order.
+
+        Empty when the table does not exist.
+        """
+
+    def one(self, sql: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...] | None:
+        """The first row, or None."""
+        rows = self.fetch(sql, params)
+        return rows[0] if rows else None
+
+    def scalar(self, sql: str, params: Mapping[str, Any] | None = None) -> Any:
+        """The first value of the first row, or None."""
+        row = self.one(sql, params)
+        return row[0] if row else None
+
+    def temp(self, name: str, rows: pa.Table) -> str:
+        """Put `rows` into a session-local table; returns its quoted name. Replaces an earlier one."""
+        types = {field.name: self.warehouse.arrow_type(field.type) for field in rows.schema}
+        quoted = self.create_temp(name, types)
+        self.load(quoted, rows)
+        return quoted
+
+    def create_temp(self, name: str, columns: Mapping[str, str]) -> str:
+        """An empty session-local table with engine types; returns its quoted name. Replaces an earlier one."""
+        quoted = self.warehouse.quote(name)
+        spec = ", ".join(f"{self.warehouse.quote(c)} {t}" for c, t in columns.items())
+        self.execute(f"drop table if exists {quoted}")
+        self.execute(f"create temporary table {quoted} ({spec})")
+        return quoted
+
+    def replace_table(self, name: str, select: str, params: Mapping[str, Any] | None = None) -> None:
+        """Make `name` hold exactly the result of `select`. Call it inside a transaction: readers see the old
+        table until it commits."""
+        new, old = self.warehouse.table(f"{name}__new"), self.warehouse.table(name)
+        self.execute(f"drop table if exists {new}")
+        self.execute(f"create table {new} as {select}", params)
+        self.execute(f"drop table if exists {old}")
+        self.execute(f"alter table {new} rename to {self.warehouse.quote(name)}")
+
+    def exists(self, table: str) -> bool:
+        """Whether an unquoted table or view of the warehouse's schema exists."""
+        return bool(self.columns(table))
+
+
+class Warehouse(ABC):
+    """Where the data lives. Cheap to make; connects only inside :meth:`session`.
+
+    :param connect: opens a driver connection; called once per session.
+    :param schema: the schema that holds everything of the product.
+    :param lock_timeout: seconds to wait for another process before :class:`WarehouseBusyError`.
+    """
+
+    #: As in ``conn_type`` of an Airflow connection.
+    engine: ClassVar[str]
+    #: Engine type for each of :data:`COLUMN_TYPES`.
+    types: ClassVar[Mapping[str, str]]
+    #: True where only one process at a time may have the database open.
+    single_process: ClassVar[bool] = False
+
+    def __init__(self, connect: Callable[[], Any], *, schema: str = "cdp", lock_timeout: float = 120.0) -> None:
+        self.connect = connect
+        self.schema = schema
+        self.lock_timeout = lock_timeout
+
+    @abstractmethod
+    def session(self) -> AbstractContextManager[Session]:
+        """Open late, close early; never hold one across a network call."""
+
+    def arrow_type(self, arrow: pa.DataType) -> str:
+        """The engine's type for a column of that Arrow type."""
+        if pa.types.is_dictionary(arrow):
+            return self.arrow_type(arrow.value_type)
+        return self.types[next((name for test, name in _ARROW_TYPES if test(arrow)), "string")]
+
+    @abstractmethod
+    def json_text(self, column: str, path: Sequence[str]) -> str:
+        """SQL for the text at `path` inside the JSON expression `column`; NULL where it is absent."""
+
+    def quote(self, name: str) -> str:
+        """An identifier, quoted."""
+        if "\x00" in name:
+            msg = f"identifier {name!r} holds a NUL character; no engine allows that"
+            raise ValueError(msg)
+        return '"' + name.replace('"', '""') + '"'
+
+    def table(self, name: str) -> str:
+        """A table of the product, qualified and quoted."""
+        return f"{self.quote(self.schema)}.{self.quote(name)}"
+
+    def epoch(self, moment: str) -> str:
+        """SQL for the seconds since 1970 of a timestamp expression, as a double."""
+        return f"cast(extract(epoch from {moment}) as double precision)"
+
+    def hash_text(self, text: str) -> str:
+        """SQL for a stable 32-digit hexadecimal hash of a text expression."""
+        return f"md5({text})"

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DuckDB: one file, one process at a time; the embedded default."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import duckdb
+
+from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+_HOLDER = re.compile(r"PID (\d+)")
+
+
+class DuckDBSession(Session):
+    """A connection to the file; while it is open, every other process waits."""
+
+    def __init__(self, warehouse: DuckDBWarehouse, connection: duckdb.DuckDBPyConnection) -> None:
+        super().__init__(warehouse)
+        self._connection = connection
+
+    def _run(self, sql: str, params: Mapping[str, Any] | None) -> duckdb.DuckDBPyConnection:
+        text, used = bind_names(sql, lambda name: f"${name}")
+        return self._connection.execute(text, {name: (params or {})[name] for name in used} or None)
+
+    def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> int:
+        result = self._run(sql, params)
+        described = result.description or []
+        if len(described) == 1 and described[0][0] == "Count":
+            row = result.fetchone()
+            return int(row[0]) if row else -1
+        return -1
+
+    def fetch(self, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return self._run(sql, params).fetchall()
+
+    def arrow(self, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+        text, used = bind_names(sql, lambda name: f"${name}")
+        values = {name: (params or {})[name] for name in used}
+        return self._connection.sql(text, params=values or None).to_arrow_table()
+
+    def load(self, table: str, rows: pa.Table) -> int:
+        if rows.num_rows == 0:
+            return 0
+        names = ", ".join(self.warehouse.quote(name) for name in rows.schema.names)
+        self._connection.register("cdp_incoming", rows)
+        try:
+            self._connection.execute(f"insert into {table} ({names}) select {names} from cdp_incoming")
+        finally:
+            self._connection.unregister("cdp_incoming")
+        return rows.num_rows
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._connection.execute("begin transaction")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:  # noqa: ARG002 - whoever has the file open has it alone
+        yield
+
+    def columns(self, table: str) -> dict[str, str]:
+        rows = self.fetch(
+            "select column_name, data_type from information_schema.columns"
+            " where table_schema = :schema and table_name = :table order by ordinal_position",
+            {"schema": self.warehouse.schema, "table": table},
+        )
+        return dict(rows)
+
+
+class DuckDBWarehouse(Warehouse):
+    """A DuckDB file.
+
+    DuckDB admits one process while somebody writes, readers included, and says so at once. A session
+    therefore waits for the file with growing, jittered pauses, up to ``lock_timeout``.
+    """
+
+    engine = "duckdb"
+    single_process = True
+    types: ClassVar[Mapping[str, str]] = {
+        "string": "varchar",
+        "integer": "bigint",
+        "number": "double",
+        "decimal": "decimal(28, 6)",
+        "boolean": "boolean",
+        "date": "date",
+        "timestamp": "timestamp with time zone",
+        "json": "json",
+    }
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        deadline = time.monotonic() + self.lock_timeout
+        pause = 0.02
+        while True:
+            try:
+                connection: duckdb.DuckDBPyConnection = self.connect()
+            except duckdb.IOException as error:
+                if "lock" not in str(error):
+                    raise
+                if time.monotonic() > deadline:
+                    holder = _HOLDER.search(str(error))
+                    who = f"process {holder.group(1)}" if holder else "another process"
+                    msg = (
+                        f"the DuckDB file is held by {who} and was not released within"
+                        f" {self.lock_timeout:.0f} s; close that program, or use PostgreSQL when several"
+                        " hosts or long readers share the warehouse"
+                    )
+                    raise WarehouseBusyError(msg, retry_after=30) from error
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                pause = min(pause * 1.6, 1.0)
+            else:
+                return connection
+
+    @contextmanager
+    def session(self) -> Iterator[DuckDBSession]:
+        connection = self._open()
+        try:
+            connection.execute("set TimeZone = 'UTC'")
+            yield DuckDBSession(self, connection)
+        finally:
+            connection.close()
+
+    def json_text(self, column: str, path: Sequence[str]) -> str:
+        pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+        return f"json_extract_string({column}, '{pointer.replace(chr(39), chr(39) * 2)}')"

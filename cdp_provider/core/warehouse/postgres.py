@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PostgreSQL 15 and later: the production default, through psycopg 3 and COPY."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import psycopg
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_COPY_CHUNK = 1 << 20
+
+#: What COPY's text is read back as; everything else arrives as text.
+_ARROW_BY_OID: dict[int, pa.DataType] = {
+    16: pa.bool_(),
+    20: pa.int64(),
+    21: pa.int16(),
+    23: pa.int32(),
+    700: pa.float32(),
+    701: pa.float64(),
+    1082: pa.date32(),
+    1184: pa.timestamp("us", tz="UTC"),
+    1700: pa.decimal128(38, 6),
+}
+
+
+class PostgresSession(Session):
+    """A connection in autocommit mode; :meth:`transaction` opens a block."""
+
+    def __init__(self, warehouse: PostgresWarehouse, connection: psycopg.Connection[Any]) -> None:
+        super().__init__(warehouse)
+        self._connection = connection
+
+    def _run(self, sql: str, params: Mapping[str, Any] | None) -> psycopg.Cursor[Any]:
+        text, used = bind_names(sql, lambda name: f"%({name})s", "%%")
+        cursor = psycopg.Cursor(self._connection)
+        if used:
+            return cursor.execute(text, {name: (params or {})[name] for name in used})
+        return cursor.execute(text.replace("%%", "%"))
+
+    def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> int:
+        with self._run(sql, params) as cursor:
+            return cursor.rowcount
+
+    def fetch(self, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._run(sql, params) as cursor:
+            return cursor.fetchall()
+
+    def arrow(self, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+        # COPY takes no bind parameters, so psycopg's own client-side binding writes the literals.
+        text, used = bind_names(sql, lambda name: f"%({name})s", "%%")
+        with psycopg.ClientCursor(self._connection) as cursor:
+            query = cursor.mogrify(text, {name: (params or {})[name] for name in used})
+            cursor.execute(f"select * from ({query}) result limit 0")
+            described = cursor.description or []
+            types = {c.name: _ARROW_BY_OID.get(c.type_code, pa.string()) for c in described}
+            buffer = io.BytesIO()
+            with cursor.copy(f"copy ({query}) to stdout (format csv)") as copy:
+                for chunk in copy:
+                    buffer.write(chunk)
+        if buffer.tell() == 0:
+            return pa.schema(types.items()).empty_table()
+        buffer.seek(0)
+        return pa_csv.read_csv(
+            buffer,
+            read_options=pa_csv.ReadOptions(column_names=list(types)),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=types,
+                null_values=[""],
+                true_values=["t"],
+                false_values=["f"],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+
+    def load(self, table: str, rows: pa.Table) -> int:
+        if rows.num_rows == 0:
+            return 0
+        names = ", ".join(self.warehouse.quote(name) for name in rows.schema.names)
+        plain = pa.table([_plain(column) for column in rows.columns], names=rows.schema.names)
+        buffer = io.BytesIO()
+        pa_csv.write_csv(plain, buffer, pa_csv.WriteOptions(include_header=False))
+        view = buffer.getbuffer()
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(f"copy {table} ({names}) from stdin (format csv)") as copy,
+        ):
+            for start in range(0, len(view), _COPY_CHUNK):
+                copy.write(view[start : start + _COPY_CHUNK])
+        return rows.num_rows
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._connection.transaction():
+            yield
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        key = {"k": zlib.crc32(f"{self.warehouse.schema}.{name}".encode())}
+        timeout = f"{int(self.warehouse.lock_timeout * 1000)}ms"
+        self.fetch("select set_config('lock_timeout', :t, false)", {"t": timeout})
+        try:
+            self.fetch("select pg_advisory_lock(:k)", key)
+        except psycopg.errors.LockNotAvailable as error:
+            msg = (
+                f"another run holds the lock {name!r} of schema {self.warehouse.schema!r} and did not release"
+                f" it within {self.warehouse.lock_timeout:.0f} s; wait for that run, or end it"
+            )
+            raise WarehouseBusyError(msg, retry_after=30) from error
+        finally:
+            self.fetch("select set_config('lock_timeout', '0', false)")
+        try:
+            yield
+        finally:
+            if not self._connection.closed and self._connection.info.transaction_status.name == "IDLE":
+                self.fetch("select pg_advisory_unlock(:k)", key)
+
+    def columns(self, table: str) -> dict[str, str]:
+        rows = self.fetch(
+            "select column_name, data_type from information_schema.columns"
+            " where table_schema = :schema and table_name = :table order by ordinal_position",
+            {"schema": self.warehouse.schema, "table": table},
+        )
+        return dict(rows)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+class PostgresWarehouse(Warehouse):
+    """A schema in a PostgreSQL database.
+
+    :param connect: returns an open psycopg 3 connection (Airflow's ``PostgresHook.get_conn`` does).
+    """
+
+    engine = "postgres"
+    types: ClassVar[Mapping[str, str]] = {
+        "string": "text",
+        "integer": "bigint",
+        "number": "double precision",
+        "decimal": "numeric(28, 6)",
+        "boolean": "boolean",
+        "date": "date",
+        "timestamp": "timestamp with time zone",
+        "json": "jsonb",
+    }
+
+    @contextmanager
+    def session(self) -> Iterator[PostgresSession]:
+        connection = self.connect()
+        try:
+            connection.autocommit = True
+            connection.execute("set timezone = 'UTC'")
+            connection.execute("set client_min_messages = warning")
+            yield PostgresSession(self, connection)
+        finally:
+            connection.close()
+
+    def json_text(self, column: str, path: Sequence[str]) -> str:
+        keys = ", ".join("'" + part.replace("'", "''") + "'" for part in path)
+        return f"jsonb_extract_path_text({column}, {keys})"

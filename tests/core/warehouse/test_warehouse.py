@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of every engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from cdp_provider.core import tables
+from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.warehouse.base import bind_names
+
+ROWS = pa.table(
+    {
+        "s": pa.array(["a", "", None, 'q"u,o\nté\t%:x'], pa.string()),
+        "i": pa.array([1, None, -(2**62), 3], pa.int64()),
+        "n": pa.array([1.5, None, 1e300, -0.0], pa.float64()),
+        "d": pa.array([Decimal("1.250000"), None, Decimal("-3.000001"), Decimal("0.000000")], pa.decimal128(28, 6)),
+        "b": pa.array([True, False, None, True], pa.bool_()),
+        "day": pa.array([date(2024, 2, 29), None, date(1970, 1, 1), date(2999, 12, 31)], pa.date32()),
+        "t": pa.array(
+            [datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC), None] + [datetime(1969, 7, 20, tzinfo=UTC)] * 2,
+            pa.timestamp("us", tz="UTC"),
+        ),
+    }
+)
+
+
+def test_every_type_survives_the_way_in_and_out(warehouse):
+    with warehouse.session() as session:
+        name = session.temp("kept", ROWS)
+        back = session.arrow(f"select * from {name}")
+        assert back.select(ROWS.column_names).to_pylist() == ROWS.to_pylist()
+        plain = session.fetch(f"select s, i, n, d, b, day, t from {name}")
+        assert [list(row) for row in plain] == [list(row.values()) for row in ROWS.to_pylist()]
+
+
+def test_values_are_bound_and_never_read_as_sql(warehouse):
+    nasty = "x'; drop table cdp.runs; -- :y %s"
+    with warehouse.session() as session:
+        assert session.scalar("select cast(:v as varchar) || ':v %' -- :not_me", {"v": nasty}) == nasty + ":v %"
+        assert session.arrow("select cast(:v as varchar) as v", {"v": nasty}).to_pylist() == [{"v": nasty}]
+
+
+def test_an_empty_result_keeps_its_columns(warehouse):
+    with warehouse.session() as session:
+        assert session.arrow("select cast(1 as bigint) as a, cast('x' as varchar) as b where 1 = 0").schema.names == ["a", "b"]
+
+
+def test_a_transaction_is_all_or_nothing(warehouse):
+    with warehouse.session() as session:
+        table = warehouse.table("progress")
+        insert = f"insert into {table} values ('s', :n, :t, 'r')"
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        with pytest.raises(RuntimeError), session.transaction():
+            session.execute(insert, {"n": "lost", "t": at})
+            raise RuntimeError
+        with session.transaction():
+            session.execute(insert, {"n": "kept", "t": at})
+        assert session.fetch(f"select node, window_end from {table}") == [("kept", at)]
+
+
+def test_execute_counts_rows(warehouse):
+    with warehouse.session() as session:
+        name = session.temp("counted", ROWS)
+        assert session.execute(f"delete from {name} where i = :i", {"i": 1}) == 1
+        assert session.execute(f"update {name} set b = true") == 3
+
+
+def test_replace_table_swaps_the_whole_content(warehouse):
+    with warehouse.session() as session:
+        for value in (1, 2):
+            with session.transaction():
+                session.replace_table("swapped", "select cast(:v as integer) as v", {"v": value})
+        assert session.fetch(f"select v from {warehouse.table('swapped')}") == [(2,)]
+        assert list(session.columns("swapped")) == ["v"]
+        assert not session.exists("swapped__new")
+
+
+def test_json_text_reads_nested_values(warehouse):
+    kind = warehouse.types["json"]
+    with warehouse.session() as session:
+        column = f"cast(:j as {kind})"
+        read = warehouse.json_text(column, ["a'b", "c"])
+        assert session.scalar(f"select {read}", {"j": '{"a\'b": {"c": "x"}}'}) == "x"
+        assert session.scalar(f"select {warehouse.json_text(column, ['z'])}", {"j": "{}"}) is None
+
+
+def test_ensure_may_run_again(warehouse):
+    with warehouse.session() as session:
+        tables.ensure(session)
+        assert set(tables.TABLES) <= {t for t in tables.TABLES if session.exists(t)}
+        assert session.scalar(f"select count(*) from {warehouse.table('product')}") == 1
+
+
+def test_bind_names_leaves_literals_names_comments_and_casts_alone():
+    sql = """select ':a', ":b", x::int, :c, '%' /* :d */ from t -- :e"""
+    text, used = bind_names(sql, lambda n: f"%({n})s", "%%")
+    assert used == {"c"}
+    assert text == """select ':a', ":b", x::int, %(c)s, '%%' /* :d */ from t -- :e"""
+
+
+def test_a_held_duckdb_file_is_waited_for_and_then_named(make_warehouse, tmp_path):
+    warehouse = make_warehouse("duckdb")
+    path = next(tmp_path.glob("*.duckdb"))
+    code = f"import duckdb, sys; c = duckdb.connect({str(path)!r}); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline().strip() == b"held"
+        warehouse.lock_timeout = 0.2
+        with pytest.raises(WarehouseBusyError, match=str(holder.pid)), warehouse.session():
+            raise AssertionError
+        holder.stdin.close()
+        warehouse.lock_timeout = 30
+        with warehouse.session() as session:
+            assert session.scalar("select 1") == 1
+
+
+def test_a_held_postgres_lock_is_waited_for_and_then_named(make_warehouse):
+    warehouse = make_warehouse("postgres")
+    with warehouse.session() as first, first.lock("identity"), warehouse.session() as second:
+        warehouse.lock_timeout = 0.2
+        with pytest.raises(WarehouseBusyError, match="identity"), second.lock("identity"):
+            raise AssertionError
+        with second.lock("another"):
+            assert second.scalar("select 1") == 1
