@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field, SerializeAsAny
 
-from cdp_provider.core.project.base import Duration, Model, Name, Options
+from cdp_provider.core.project.base import Duration, Model, Name, Options, Whole
 
 
 class Rate(Model):
     """Requests that an account allows: ``{requests: 20, per: 1 second}``."""
 
-    requests: int = Field(ge=1)
+    requests: Whole = Field(ge=1)
     per: Duration
 
 
@@ -30,7 +30,7 @@ class Destination(Model):
     type: str
     connection: str
     rate: Rate
-    batch: int = Field(default=100, ge=1)
+    batch: Whole = Field(default=100, ge=1)
     options: SerializeAsAny[Options]
 
 
@@ -52,4 +52,4 @@ class Sync(Model):
     fields: dict[str, Name] = Field(default_factory=dict)
     mode: Literal["upsert", "mirror"] = "upsert"
     parameters: dict[str, str] = Field(default_factory=dict)
-    max_attempts: int = Field(default=5, ge=1)
+    max_attempts: Whole = Field(default=5, ge=1)

@@ -5,11 +5,25 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
 
-_DURATION = re.compile(r"^\s*(\d+)\s*(second|minute|hour|day|week)s?\s*$")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdp_provider.core.project.activation import Sync
+    from cdp_provider.core.project.problems import Problem
+    from cdp_provider.core.project.streams import Stream
+
+NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+COLUMN_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
+DURATION_PATTERN = r"^\s*(\d{1,9})\s*(second|minute|hour|day|week)s?\s*$"
+
+_DURATION = re.compile(DURATION_PATTERN)
+
+#: Far beyond any use, and near enough that date arithmetic with it never overflows.
+_LONGEST = timedelta(days=36_525)
 
 
 class Model(BaseModel):
@@ -19,25 +33,52 @@ class Model(BaseModel):
 
 
 class Options(Model):
-    """Base of what only one kind of source or destination understands; each kind subclasses it in its file."""
+    """Base of what only one kind of source or destination understands; each kind subclasses it in its file.
+
+    A kind that can find more faults than its types express overrides the methods below; they are called once
+    the options themselves are valid.
+    """
+
+    #: A kind that cannot work without an Airflow connection says so, and validation asks for one.
+    needs_connection: ClassVar[bool] = False
+
+    def stream_problems(self, stream: Stream) -> Iterator[Problem]:
+        """What is wrong between these options and their stream; paths are relative to the stream."""
+        yield from ()
+
+    def sync_problems(self, sync: Sync) -> Iterator[Problem]:
+        """What is wrong between these options and a sync that uses them; paths are relative to the sync."""
+        yield from ()
 
 
 #: Names become parts of table names, task ids and asset names, so they are short and plain.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=28)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=28)]
 
 #: A column may be spelt as its source spells it.
-ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
+ColumnName = Annotated[str, StringConstraints(pattern=COLUMN_PATTERN, max_length=60)]
+
+#: A whole number; neither ``true`` nor ``"5"`` passes for one.
+Whole = Annotated[int, Strict()]
 
 
 def parse_duration(value: Any) -> Any:
-    """``"7 days"`` -> timedelta. A day is always 24 hours, a week seven such days."""
-    if not isinstance(value, str):
+    """``"7 days"`` -> timedelta, longer than nothing. A day is always 24 hours, a week seven such days."""
+    if isinstance(value, timedelta):
         return value
-    match = _DURATION.match(value)
+    match = _DURATION.match(value) if isinstance(value, str) else None
     if not match:
         msg = f"{value!r} is no duration; write a whole number and a unit, such as '7 days' or '36 hours'"
         raise ValueError(msg)
-    return timedelta(**{match.group(2) + "s": int(match.group(1))})
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if not 0 < seconds <= _LONGEST.total_seconds():
+        msg = f"{value!r} is out of range; a duration is longer than nothing and at most 100 years"
+        raise ValueError(msg)
+    return timedelta(seconds=seconds)
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration, json_schema_input_type=str)]
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)]),
+]

@@ -3,15 +3,42 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from cdp_provider.core.project.base import ColumnName, Duration, Model, Name
+from cdp_provider.core.project.base import ColumnName, Duration, Model, Name, Whole
 
-Scalar = Union[bool, int, Decimal, float, datetime, date, str]
+Scalar = bool | int | Decimal | float | datetime | date | str
+
+
+def parse_moment(value: Any) -> date | datetime:
+    """A date or a moment, also as ISO 8601 text; a moment without a zone is UTC."""
+    if isinstance(value, str):
+        value = _from_iso(value)
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return value
+    msg = f"{value!r} is no date; write 2026-01-31 or 2026-01-31T10:00:00Z"
+    raise ValueError(msg)
+
+
+def _from_iso(text: str) -> Any:
+    """A date if the text is no longer than one, else a moment; the text itself if it is neither."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return moment.date() if len(text) <= len("2026-01-31") else moment
+
+
+Moment = Annotated[
+    datetime | date,
+    BeforeValidator(parse_moment, json_schema_input_type=str),
+]
 
 #: YAML key -> attribute, for every comparison.
 OPERATORS: dict[str, str] = {
@@ -56,8 +83,8 @@ class Comparison(Model):
     starts_with: str | None = None
     ends_with: str | None = None
     exists: bool | None = None
-    before: datetime | date | None = None
-    after: datetime | date | None = None
+    before: Moment | None = None
+    after: Moment | None = None
     within_last: Duration | None = None
 
     def operators(self) -> dict[str, Any]:
@@ -77,7 +104,10 @@ def _comparison(value: Any) -> Any:
     return value if isinstance(value, dict | Comparison) else {"is": value}
 
 
-Filter = dict[ColumnName, Annotated[Comparison, BeforeValidator(_comparison)]]
+Filter = dict[
+    ColumnName,
+    Annotated[Comparison, BeforeValidator(_comparison, json_schema_input_type=Comparison | Scalar)],
+]
 
 
 class TraitIs(Comparison):
@@ -101,9 +131,9 @@ class EventCount(Model):
     event: str | None = None
     where: Filter = Field(default_factory=dict)
     within_last: Duration | None = None
-    at_least: int | None = Field(default=None, ge=1)
-    at_most: int | None = Field(default=None, ge=0)
-    exactly: int | None = Field(default=None, ge=0)
+    at_least: Whole | None = Field(default=None, ge=1)
+    at_most: Whole | None = Field(default=None, ge=0)
+    exactly: Whole | None = Field(default=None, ge=0)
 
 
 class InSegment(Model):
@@ -150,14 +180,12 @@ def _kind(value: Any) -> str | None:
 
 
 Condition = Annotated[
-    Union[
-        Annotated[AllOf, Tag("all")],
-        Annotated[AnyOf, Tag("any")],
-        Annotated[NoneOf, Tag("none")],
-        Annotated[TraitIs, Tag("trait")],
-        Annotated[InSegment, Tag("segment")],
-        Annotated[EventCount, Tag("stream")],
-    ],
+    Annotated[AllOf, Tag("all")]
+    | Annotated[AnyOf, Tag("any")]
+    | Annotated[NoneOf, Tag("none")]
+    | Annotated[TraitIs, Tag("trait")]
+    | Annotated[InSegment, Tag("segment")]
+    | Annotated[EventCount, Tag("stream")],
     Discriminator(
         _kind,
         custom_error_type="condition",

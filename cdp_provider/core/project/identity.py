@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cdp_provider.core.project.base import Model, Name
+from cdp_provider.core.project.base import Model, Name, Whole
 
 
 class Identifier(Model):
@@ -23,8 +23,8 @@ class Identifier(Model):
     :param block_patterns: regular expressions; a value that one matches whole identifies nobody.
     """
 
-    priority: int | None = Field(default=None, ge=1)
-    limit: int = Field(default=5, ge=1)
+    priority: Whole | None = Field(default=None, ge=1)
+    limit: Whole = Field(default=5, ge=1)
     normalize: Literal["trim", "lower", "email", "phone", "digits"] = "trim"
     region: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
     region_column: str | None = None

@@ -34,7 +34,9 @@ class ProfileField(Model):
         texts never count.
     """
 
-    sources: tuple[Annotated[FieldFrom, BeforeValidator(_field_from)], ...] = Field(alias="from", min_length=1)
+    sources: tuple[
+        Annotated[FieldFrom, BeforeValidator(_field_from, json_schema_input_type=str | FieldFrom)], ...
+    ] = Field(alias="from", min_length=1)
     keep: Literal["most_recent", "first", "source_priority", "most_frequent"] = "most_recent"
 
 
@@ -49,7 +51,16 @@ class Trait(Model):
     """
 
     type: Literal[
-        "count", "sum", "min", "max", "average", "distinct_count", "first", "last", "exists", "days_since_last"
+        "count",
+        "sum",
+        "min",
+        "max",
+        "average",
+        "distinct_count",
+        "first",
+        "last",
+        "exists",
+        "days_since_last",
     ]
     stream: str
     column: ColumnName | None = None

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from cdp_provider.core.project.base import ColumnName, Duration, Model, Name, Options
+from cdp_provider.core.project.base import ColumnName, Duration, Model, Name, Options, Whole
+from cdp_provider.core.project.problems import Path, Problem, Problems, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ColumnType = Literal["string", "integer", "number", "decimal", "boolean", "date", "timestamp", "json"]
 
@@ -29,6 +33,10 @@ def _column(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
+def _column_names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 class Quarantine(Model):
     """How many bad rows a batch may hold before its check fails.
 
@@ -36,7 +44,7 @@ class Quarantine(Model):
     """
 
     max_share: float = Field(default=0.05, ge=0, le=1)
-    max_rows: int | None = Field(default=None, ge=0)
+    max_rows: Whole | None = Field(default=None, ge=0)
 
 
 class Contract(Model):
@@ -46,7 +54,7 @@ class Contract(Model):
     :param freshness: the newest row may be at most this much older than the end of the window.
     """
 
-    min_rows: int = Field(default=0, ge=0)
+    min_rows: Whole = Field(default=0, ge=0)
     freshness: Duration | None = None
 
 
@@ -64,10 +72,15 @@ class Stream(Model):
 
     source: Name
     name: Name
-    primary_key: tuple[ColumnName, ...] = Field(min_length=1)
+    primary_key: Annotated[
+        tuple[ColumnName, ...],
+        BeforeValidator(_column_names, json_schema_input_type=ColumnName | tuple[ColumnName, ...]),
+    ] = Field(min_length=1)
     time: ColumnName | None = None
     event: ColumnName | None = None
-    columns: dict[ColumnName, Annotated[Column, BeforeValidator(_column)]] = Field(min_length=1)
+    columns: dict[
+        ColumnName, Annotated[Column, BeforeValidator(_column, json_schema_input_type=ColumnType | Column)]
+    ] = Field(min_length=1)
     identifiers: dict[Name, ColumnName] = Field(default_factory=dict)
     optional: bool = False
     quarantine: Quarantine = Quarantine()
@@ -90,21 +103,39 @@ class Stream(Model):
         return f"{self.source}__{self.name}"
 
     @model_validator(mode="after")
-    def _columns_exist(self) -> Stream:
-        for role, names in (
-            ("primary_key", self.primary_key),
-            ("time", (self.time,)),
-            ("event", (self.event,)),
-            *((f"identifiers.{kind}", (column,)) for kind, column in self.identifiers.items()),
-        ):
-            for name in names:
-                if name is not None and name not in self.columns:
-                    msg = f"{role} names the column {name!r}, which is not among the stream's columns"
-                    raise ValueError(msg)
-        if self.time is not None and self.columns[self.time].type != "timestamp":
-            msg = f"time names the column {self.time!r} of type {self.columns[self.time].type}; it must be a timestamp"
-            raise ValueError(msg)
+    def _columns_fit(self) -> Stream:
+        problems = [
+            *self._column_problems(("primary_key",), self.primary_key, but_not=("json",)),
+            *self._column_problems(("time",), (self.time,), only=("timestamp",)),
+            *self._column_problems(("event",), (self.event,), only=("string",)),
+        ]
+        for kind, column in self.identifiers.items():
+            problems += self._column_problems(("identifiers", kind), (column,), only=("string", "integer"))
+        if problems:
+            raise Problems(problems)
         return self
+
+    def _column_problems(
+        self,
+        path: Path,
+        names: tuple[str | None, ...],
+        only: tuple[str, ...] = (),
+        but_not: tuple[str, ...] = (),
+    ) -> Iterator[Problem]:
+        for name in names:
+            if name is None:
+                continue
+            if name not in self.columns:
+                yield Problem(
+                    path,
+                    f"{name!r} is not among the columns of {self.ref}",
+                    did_you_mean(name, self.columns),
+                )
+                continue
+            kind = self.columns[name].type
+            if kind in but_not or (only and kind not in only):
+                wanted = f"is {' or '.join(only)}" if only else f"is not {' or '.join(but_not)}"
+                yield Problem(path, f"the column {name!r} is {kind}; {path[0]} takes a column that {wanted}")
 
 
 class Source(Model):
