@@ -199,6 +199,13 @@ class Warehouse(ABC):
         """SQL for the seconds since 1970 of a timestamp expression, as a double."""
         return f"cast(extract(epoch from {moment}) as double precision)"
 
+    def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
+        """SQL aggregate: `value` of the row with the smallest (or largest) `order` among the rows of the group
+        that fulfil `where`; NULL when none does. Let `where` keep out null values and null orders: engines
+        differ in what they do with them.
+        """
+        return f"(array_agg({value} order by {order}{' desc' * largest}) filter (where {where}))[1]"
+
     def hash_text(self, text: str) -> str:
         """SQL for a stable 32-digit hexadecimal hash of a text expression."""
         return f"md5({text})"

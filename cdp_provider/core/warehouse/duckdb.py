@@ -138,3 +138,7 @@ class DuckDBWarehouse(Warehouse):
     def json_text(self, column: str, path: Sequence[str]) -> str:
         pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
         return f"json_extract_string({column}, '{pointer.replace(chr(39), chr(39) * 2)}')"
+
+    def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
+        # Sorting one list per group, as the general form does, is ten times slower here.
+        return f"{'arg_max' if largest else 'arg_min'}({value}, {order}) filter (where {where})"

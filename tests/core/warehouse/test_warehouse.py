@@ -128,3 +128,12 @@ def test_a_held_postgres_lock_is_waited_for_and_then_named(make_warehouse):
             raise AssertionError
         with second.lock("another"):
             assert second.scalar("select 1") == 1
+
+
+def test_pick_takes_the_value_of_the_first_row_that_fulfils_the_condition(warehouse):
+    smallest = warehouse.pick("v", "o", "v is not null and v <> 'no'")
+    largest = warehouse.pick("v", "o", "v is not null and v <> 'no'", largest=True)
+    rows = "(values (1, 'a', 3), (1, 'b', 2), (1, 'no', 1), (1, null, 9), (2, 'no', 1)) t(g, v, o)"
+    with warehouse.session() as session:
+        found = session.fetch(f"select g, {smallest}, {largest} from {rows} group by g order by g")
+    assert found == [(1, "b", "a"), (2, None, None)]
