@@ -75,6 +75,12 @@ class TestReadingTheCrm:
         assert len(page["data"]) == 7
         assert page["next_cursor"] is None
 
+    def test_a_page_never_holds_more_than_five_hundred(self, start: Callable[..., VendorServer]) -> None:
+        vendor = start(customers=[customer(number) for number in range(1, 502)])
+        page = httpx.get(f"{vendor.url}/crm/customers?limit=1000", headers=CRM).json()
+        assert len(page["data"]) == 500
+        assert len(read_all(vendor, limit=1000)) == 501
+
     def test_updated_since_is_inclusive_and_knows_time_zones(self, vendor: VendorServer) -> None:
         vendor.put_customers([customer(9, "2026-06-02T10:00:00.5Z")])
         found = read_all(vendor, updated_since="2026-06-02T12:00:00.500000+02:00", limit=2)
@@ -94,7 +100,7 @@ class TestReadingTheCrm:
 
     @pytest.mark.parametrize(
         "query",
-        ["limit=0", "limit=501", "limit=x", "updated_since=soon", "cursor=x", "cursor=WzFd", "page=2"],
+        ["limit=0", "limit=-1", "limit=x", "updated_since=soon", "cursor=x", "cursor=WzFd", "page=2"],
     )
     def test_refuses_parameters_it_cannot_read(self, vendor: VendorServer, query: str) -> None:
         answer = httpx.get(f"{vendor.url}/crm/customers?{query}", headers=CRM)

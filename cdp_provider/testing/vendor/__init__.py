@@ -4,7 +4,8 @@
 Source, token ``shop-crm-token``
     ``GET /crm/customers?limit=500&updated_since=ISO8601&cursor=OPAQUE`` answers
     ``{"data": [...], "next_cursor": "..." | null}``, ordered by (updated_at, customer_id); ``updated_since``
-    is inclusive. Every 13th request is answered 429 with ``Retry-After``, every 29th 500.
+    is inclusive, a ``limit`` above 500 counts as 500. Every 13th request is answered 429 with
+    ``Retry-After``, every 29th 500.
 
 Destinations, tokens ``shop-mail-token`` and ``shop-crm-token``
     ``POST /mail/lists/{list}/members`` with ``{"members": [{"email", "fields"}]}``, up to 100, answers 200
