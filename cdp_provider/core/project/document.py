@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _DEEPEST = 60
+
+#: Where the YAML parsers themselves stop being safe: libyaml's composer overruns its stack some way beyond.
+_DEEPEST_TEXT = 500
 _MOST_VALUES = 1_000_000
 _TAG = "tag:yaml.org,2002:"
 _MAPPING = f"{_TAG}map"
@@ -44,12 +48,12 @@ class Document:
         self._sizes: dict[int, int] = {}
         self._open: set[int] = set()
         self._loader = _Loader(text)
+        if _nests_deeply(text):
+            raise ProjectError([self.whole("it is nested too deeply")])
         try:
             self._root = self._loader.get_single_node()
         except yaml.YAMLError as error:
             raise ProjectError([self._syntax_fault(error, text)]) from None
-        except RecursionError:
-            raise ProjectError([self.whole("it is nested too deeply")]) from None
         self.value = self._build(self._root, ()) if self._root is not None else None
 
     def fault(self, problem: Problem) -> Fault:
@@ -74,6 +78,8 @@ class Document:
         A scalar is pointed at directly; a mapping or list at the key that names it.
         """
         node = mark = self._root
+        if node is None or mark is None:
+            return 0, 0
         for part in path:
             found = _child(node, part)
             if found is None:
@@ -214,6 +220,16 @@ def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | No
     elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part]
     return None
+
+
+def _nests_deeply(text: str) -> bool:
+    """Whether brackets or indentation go so deep that a parser had better not see it; a rough upper bound."""
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
+        if depth > _DEEPEST_TEXT:
+            return True
+    return re.search(rf"^[ ?:-]{{{_DEEPEST_TEXT},}}", text, re.MULTILINE) is not None
 
 
 def _syntax_hint(detail: str) -> str:
