@@ -123,14 +123,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "left_at": "timestamp",
         "left_run": "string",
     },
-    # What the destination acknowledged, per sync and record key.
+    # What the destination acknowledged, per sync and record key. A row is 'pending' from before its first
+    # request until an answer stands here, so that nothing that may have arrived is ever forgotten.
     "sync_ledger": {
         "sync": "string!",
         "record_key": "string!",
-        "payload_hash": "string",
-        "state": "string!",  # accepted | rejected | invalid | removed
+        "payload_hash": "string",  # what the destination acknowledged and holds; null: nothing
+        "attempted_hash": "string",  # what was tried since, without being accepted
+        "state": "string!",  # pending | accepted | rejected | retryable | invalid | removed
         "reason": "string",
-        "attempts": "integer!",
+        "attempts": "integer!",  # answers to the payload of the last try
         "window_end": "timestamp!",
         "run_id": "string!",
     },
