@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A project as one DAG."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, TaskGroup, TriggerRule
+from airflow.sdk.exceptions import DuplicateTaskIdFound
+
+from cdp_provider.core.exceptions import ConfigurationError
+from cdp_provider.core.project.model import Project
+from cdp_provider.core.registry import load_project
+from cdp_provider.factory import docs
+from cdp_provider.factory.translator import Node, Translator
+from cdp_provider.operators.base import CDP_RETRY_POLICY
+from cdp_provider.operators.check_contract import CheckContractOperator
+from cdp_provider.operators.gate import GateOperator
+from cdp_provider.operators.identity import ResolveIdentityOperator
+from cdp_provider.operators.ingest import IngestOperator
+from cdp_provider.operators.profiles import BuildProfilesOperator
+from cdp_provider.operators.report import RunReportOperator
+from cdp_provider.operators.segments import BuildSegmentsOperator
+from cdp_provider.operators.sync import SyncAudienceOperator
+
+if TYPE_CHECKING:
+    from cdp_provider.core.project.activation import Sync
+    from cdp_provider.core.project.streams import Source, Stream
+    from cdp_provider.operators.base import CdpOperator
+
+#: A crash of all of Airflow costs a try, so one retry is not enough.
+_TASK_DEFAULTS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": CDP_RETRY_POLICY,
+}
+
+
+class CdpDag(DAG):
+    """The whole road of a project: land and check each stream, resolve, profiles, segments, syncs, report.
+
+    Parsing opens no connection and reads no Variable; the project alone decides what the DAG looks like.
+
+    :param project: absolute path of a ``cdp.yaml``, or a loaded project.
+    :param dag_id: the project's name when None. It names the pipeline in all ledgers: a DAG that is renamed
+        starts its streams anew.
+    :param translator: decides task ids, groups, assets and owners.
+    :param dag_kwargs: as of Airflow's ``DAG``; they win over the project's schedule, owner and tags.
+    :raises ProjectError: the file has faults; the message lists all of them.
+    :raises ConfigurationError: the path is relative, or two steps would get one id.
+    """
+
+    def __init__(
+        self,
+        project: str | Path | Project,
+        *,
+        dag_id: str | None = None,
+        translator: Translator | None = None,
+        **dag_kwargs: Any,
+    ) -> None:
+        root: str | None = None
+        if not isinstance(project, Project):
+            path = _absolute(Path(project))
+            root = str(path.parent)
+            project = load_project(path)
+        settings = {
+            "description": project.description or None,
+            "schedule": project.schedule,
+            "start_date": datetime(2024, 1, 1, tzinfo=UTC),
+            "catchup": False,
+            "max_active_runs": 1,
+            "max_active_tasks": 8,
+            "tags": list(project.tags),
+            "doc_md": docs.of_dag(project),
+            **dag_kwargs,
+        }
+        settings["default_args"] = {
+            **_TASK_DEFAULTS,
+            "owner": project.owner,
+            **dag_kwargs.get("default_args", {}),
+        }
+        super().__init__(dag_id or project.project, **settings)
+        with self:
+            _Builder(project, translator or Translator(), root).build()
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        msg = (
+            f"the project's path {str(path)!r} is relative, and Airflow parses DAG files in a folder of its"
+            f" own; write CdpDag(project=Path(__file__).parent / {str(path)!r})"
+        )
+        raise ConfigurationError(msg)
+    return path
+
+
+class _Builder:
+    """Adds a project's tasks to the DAG whose context it is in."""
+
+    def __init__(self, project: Project, translator: Translator, root: str | None) -> None:
+        self.project = project
+        self.translator = translator
+        self.root = root
+        self.streams = tuple(project.streams())
+        self.groups: dict[str, TaskGroup] = {}
+
+    def build(self) -> None:
+        gate, resolve, profiles, segments, report = self._trunk()
+        gate >> resolve >> profiles >> segments >> report
+        for source in self.project.sources.values():
+            for stream in source.streams.values():
+                self._land(source, stream) >> self._check(stream) >> gate
+        for sync in self.project.syncs.values():
+            segments >> self._sync(sync) >> report
+
+    def _trunk(self) -> tuple[CdpOperator, ...]:
+        """The steps that a project has once."""
+        project, streams = self.project, self.streams
+        segments = tuple(project.segments.values())
+        profiles = {"profiles": project.profiles, "streams": streams}
+        all_done = {"trigger_rule": TriggerRule.ALL_DONE}
+        return (
+            self._task(GateOperator, Node("gate"), streams=streams, **all_done),
+            self._task(ResolveIdentityOperator, Node("resolve"), identity=project.identity, streams=streams),
+            self._task(BuildProfilesOperator, Node("profiles"), **profiles),
+            self._task(BuildSegmentsOperator, Node("segments"), segments=segments, **profiles),
+            self._task(RunReportOperator, Node("report"), retries=0, **all_done),
+        )
+
+    def _land(self, source: Source, stream: Stream) -> CdpOperator:
+        return self._task(
+            IngestOperator,
+            Node("land", stream.ref),
+            stream=stream,
+            source_conn_id=source.connection,
+            root=self.root,
+        )
+
+    def _check(self, stream: Stream) -> CdpOperator:
+        return self._task(CheckContractOperator, Node("check", stream.ref), stream=stream)
+
+    def _sync(self, sync: Sync) -> CdpOperator:
+        return self._task(
+            SyncAudienceOperator,
+            Node("sync", sync.name),
+            sync=sync,
+            destination=self.project.destinations[sync.destination],
+            profiles=self.project.profiles,
+        )
+
+    def _task(self, operator: type[CdpOperator], node: Node, **arguments: Any) -> CdpOperator:
+        try:
+            return operator(
+                task_id=self.translator.task_id(node),
+                task_group=self._group(node),
+                owner=self.translator.owner(self.project, node),
+                doc_md=docs.of_task(self.project, node),
+                outlets=self.translator.assets(self.project, node),
+                warehouse_conn_id=self.project.warehouse.connection,
+                schema=self.project.warehouse.schema_name,
+                **arguments,
+            )
+        except DuplicateTaskIdFound as error:
+            msg = (
+                f"two steps of the project {self.project.project!r} would have the same id in the DAG ({error})"
+                " A source must not be called as a step is, nor as the group of syncs; rename it, or give"
+                " CdpDag a translator that tells them apart"
+            )
+            raise ConfigurationError(msg) from error
+
+    def _group(self, node: Node) -> TaskGroup | None:
+        name = self.translator.group_id(node)
+        if name is None:
+            return None
+        if name not in self.groups:
+            self.groups[name] = TaskGroup(name)
+        return self.groups[name]
