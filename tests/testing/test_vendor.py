@@ -366,6 +366,8 @@ class TestControlOverHttp:
     def test_new_customers(self, vendor: VendorServer) -> None:
         httpx.post(f"{vendor.url}/_/customers", json={"customers": [customer(8)]}).raise_for_status()
         assert len(read_all(vendor)) == 8
+        refused = httpx.post(f"{vendor.url}/_/customers", json={"customers": [{"customer_id": "C1"}]})
+        assert "lacks customer_id or updated_at" in refused.json()["error"]["message"]
 
 
 class TestLifecycle:

@@ -10,14 +10,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 from cdp_provider.testing.vendor import VendorServer
 from cdp_provider.testing.vendor.__main__ import main
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 MAIL = {"Authorization": "Bearer shop-mail-token"}
 
@@ -46,8 +45,30 @@ def test_keeps_what_it_answered_when_killed_and_stops_on_sigterm(tmp_path: Path)
     assert (process.returncode, errors) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", "70000"], "0-65535"),
+        (["--port", "0", "--state", "nowhere/vendor.sqlite"], "unable to open"),
+        (["--port", "0", "--state", "text"], "not a database"),
+        (["--port", "0", "--data", "."], "cdp_provider.testing.shop"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_told(
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("no database, but a text that is long enough to be looked at")
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_a_taken_port_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with VendorServer() as vendor:
         port = vendor.url.rpartition(":")[2]
         assert main(["--port", port]) == 2
-    assert f"cannot start on port {port}" in capsys.readouterr().err
+    assert f"cannot start with port {port}" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sqlite3
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -30,12 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--fail-every", type=int, default=29, help="every n-th CRM read answers 500; 0: none (default 29)"
     )
-    parser.add_argument("--rate", type=int, default=20, help="writes per second and destination (default 20)")
+    parser.add_argument(
+        "--rate", type=int, default=20, help="writes per second and destination; 0: no limit (default 20)"
+    )
     given = parser.parse_args(arguments)
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     try:
         vendor = VendorServer(
             state=given.state,
@@ -43,13 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data=given.data,
             throttle_every=given.throttle_every or None,
             fail_every=given.fail_every or None,
-            mail_rate=given.rate,
-            crm_rate=given.rate,
+            mail_rate=given.rate or None,
+            crm_rate=given.rate or None,
         )
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"The stand-in vendor cannot start on port {given.port}: {error}\n")
+    except (OSError, OverflowError, ValueError, sqlite3.Error) as error:
+        where = f"port {given.port} and state {given.state}"
+        sys.stderr.write(f"The stand-in vendor cannot start with {where}: {error}\n")
         return 2
+    stop = threading.Event()
     with vendor:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
         sys.stdout.write(f"listening on {vendor.url}\n")
         sys.stdout.flush()
         stop.wait()

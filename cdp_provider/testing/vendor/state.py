@@ -100,12 +100,18 @@ class VendorState:
     def __init__(self, path: str | Path) -> None:
         self._lock = threading.RLock()
         self._database = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self, path: str | Path) -> None:
         # The operating system outlives a killed process, so nothing has to reach the disk at once.
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = OFF")
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
-            self._database.close()
             msg = f"{path} holds state of version {version}, this vendor reads {_VERSION}: delete the file."
             raise ValueError(msg)
         if version == 0:
@@ -142,7 +148,12 @@ class VendorState:
     # The CRM's customers
 
     def put_customers(self, customers: Iterable[Mapping[str, Any]]) -> None:
-        """Insert or replace customers by ``customer_id``; each needs ``updated_at`` in ISO 8601."""
+        """Insert or replace customers by ``customer_id``; without ``updated_at`` (ISO 8601): ValueError."""
+        customers = list(customers)
+        for position, given in enumerate(customers):
+            if not {"customer_id", "updated_at"} <= given.keys():
+                msg = f"Customer {position} lacks customer_id or updated_at; the CRM pages by both."
+                raise ValueError(msg)
         rows = [
             (given["customer_id"], epoch_microseconds(given["updated_at"]), canonical(given))
             for given in customers
