@@ -62,30 +62,27 @@ class CdpDag(DAG):
         translator: Translator | None = None,
         **dag_kwargs: Any,
     ) -> None:
-        root: str | None = None
-        if not isinstance(project, Project):
-            path = _absolute(Path(project))
-            root = str(path.parent)
-            project = load_project(path)
+        path = None if isinstance(project, Project) else _absolute(Path(project))
+        declared = project if isinstance(project, Project) else load_project(Path(project))
         settings = {
-            "description": project.description or None,
-            "schedule": project.schedule,
+            "description": declared.description or None,
+            "schedule": declared.schedule,
             "start_date": datetime(2024, 1, 1, tzinfo=UTC),
             "catchup": False,
             "max_active_runs": 1,
             "max_active_tasks": 8,
-            "tags": list(project.tags),
-            "doc_md": docs.of_dag(project),
+            "tags": list(declared.tags),
+            "doc_md": docs.of_dag(declared),
             **dag_kwargs,
         }
         settings["default_args"] = {
             **_TASK_DEFAULTS,
-            "owner": project.owner,
+            "owner": declared.owner,
             **dag_kwargs.get("default_args", {}),
         }
-        super().__init__(dag_id or project.project, **settings)
+        super().__init__(dag_id or declared.project, **settings)
         with self:
-            _Builder(project, translator or Translator(), root).build()
+            _Builder(declared, translator or Translator(), str(path.parent) if path else None).build()
 
 
 def _absolute(path: Path) -> Path:
@@ -166,9 +163,9 @@ class _Builder:
             )
         except DuplicateTaskIdFound as error:
             msg = (
-                f"two steps of the project {self.project.project!r} would have the same id in the DAG ({error})"
-                " A source must not be called as a step is, nor as the group of syncs; rename it, or give"
-                " CdpDag a translator that tells them apart"
+                f"two steps of the project {self.project.project!r} would have the same id in the DAG:"
+                f" {error} A source must not be called as a step is, nor as the group of syncs; rename it,"
+                " or give CdpDag a translator that tells them apart"
             )
             raise ConfigurationError(msg) from error
 

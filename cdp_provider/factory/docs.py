@@ -115,12 +115,12 @@ def _segments(project: Project, _: str) -> str:
 def _sync(project: Project, name: str) -> str:
     sync = project.syncs[name]
     _, whom, destination, mode = _sync_row(sync)
-    destination_rate = project.destinations[sync.destination].rate
+    rate = project.destinations[sync.destination].rate
     fields = ", ".join(f"`{there}` from `{here}`" for there, here in sync.fields.items())
     return (
         f"Keeps {destination} in step with {whom} ({mode}), keyed by `{sync.key}`; sends"
-        f" {fields or 'the key'}. At most {destination_rate.requests} requests per {destination_rate.per}. Only what changed since"
-        " the last acknowledgement travels; `sync_ledger` says what was accepted and what was refused."
+        f" {fields or 'the key'}. At most {rate.requests} requests per {rate.per}. Only what changed since the"
+        " last acknowledgement travels; `sync_ledger` says what was accepted and what was refused."
     )
 
 

@@ -71,6 +71,6 @@ class Translator:
         name = f"{project.project}/{path}"
         return Asset(name=name, uri=f"cdp://{name}", group="cdp", extra=dict(extra))
 
-    def owner(self, project: Project, node: Node) -> str:  # noqa: ARG002 - for those who know better
+    def owner(self, project: Project, node: Node) -> str:
         """Whom Airflow shows as the task's owner."""
         return project.owner

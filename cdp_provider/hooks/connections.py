@@ -65,15 +65,18 @@ def endpoint_of(connection: Connection) -> Endpoint:
     :raises ConfigurationError: the address, an extra or a credential is missing or wrong.
     """
     extra = connection.extra_dejson
-    headers = _plain_headers(connection, extra)
-    headers |= _credentials(connection, extra)
+    headers = _plain_headers(connection, extra) | _credentials(connection, extra)
     options: dict[str, Any] = {}
     if extra.get("timeout") is not None:
         options["timeout"] = _seconds(connection, extra["timeout"])
     verify = extra.get("verify_tls", True)
     if not isinstance(verify, bool):
         raise _fault(connection, f"extra verify_tls is {verify!r}", "give true or false")
-    return Endpoint(_base_url(connection), headers=headers, verify=verify, **options)
+    try:
+        return Endpoint(_base_url(connection), headers=headers, verify=verify, **options)
+    except ConfigurationError as error:
+        msg = f"the Airflow connection {connection.conn_id!r} is wrong: {error}"
+        raise ConfigurationError(msg) from error
 
 
 def _fault(connection: Connection, wrong: str, advice: str) -> ConfigurationError:
@@ -81,20 +84,13 @@ def _fault(connection: Connection, wrong: str, advice: str) -> ConfigurationErro
 
 
 def _base_url(connection: Connection) -> str:
-    host = connection.host or ""
+    host = connection.host
     if not host:
         raise _fault(connection, "it names no host", "put the base URL, https://..., into its host field")
-    if "://" not in host:
-        host = f"{connection.schema or 'http'}://{host}"
-        if connection.port:
-            host += f":{connection.port}"
-    if not host.startswith(("http://", "https://")):
-        protocol = host.partition("://")[0]
-        raise _fault(connection, f"its protocol is {protocol!r}", "use http or https")
-    if "@" in host.partition("://")[2].partition("/")[0]:
-        advice = "put them into the login and password fields, where Airflow keeps them secret"
-        raise _fault(connection, "its host holds credentials", advice)
-    return host.rstrip("/")
+    if "://" in host:
+        return host
+    port = f":{connection.port}" if connection.port else ""
+    return f"{connection.schema or 'http'}://{host}{port}"
 
 
 def _plain_headers(connection: Connection, extra: dict[str, Any]) -> dict[str, str]:

@@ -45,6 +45,6 @@ class DestinationHook(BaseHook):
                 answer = client.send("GET", "/")
         except CdpError as error:
             return False, str(error)
-        if answer.status_code in (401, 403):
-            return False, f"the destination answers, but refuses the credentials ({answer.status_code})"
-        return True, f"the destination answers ({answer.status_code})"
+        if answer.status in (401, 403):
+            return False, f"the destination answers, but refuses the credentials ({answer.status})"
+        return True, f"the destination answers ({answer.status})"

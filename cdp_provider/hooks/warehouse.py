@@ -49,8 +49,8 @@ class WarehouseHook(BaseHook):
         :raises ConfigurationError: it is of a type without an engine, or not fit to be a warehouse.
         """
         connection = find(self.warehouse_conn_id, tuple(ENGINES), "a warehouse")
-        connect = _duckdb(connection) if connection.conn_type == "duckdb" else _postgres(connection)
-        engine = ENGINES[connection.conn_type]
+        engine = ENGINES[str(connection.conn_type)]
+        connect = _duckdb(connection) if engine is DuckDBWarehouse else _postgres(connection)
         return engine(self._remembered(connect), schema=self.schema, lock_timeout=self.lock_timeout)
 
     def get_conn(self) -> Any:

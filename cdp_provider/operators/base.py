@@ -33,8 +33,10 @@ def run_of(context: Context) -> Run:
     """
     dag_run = context["dag_run"]
     start, end = dag_run.data_interval_start, dag_run.data_interval_end
-    has_interval = start is not None and end is not None and start < end
-    window = Window(start, end) if has_interval else Window(None, dag_run.run_after)
+    if start is not None and end is not None and start < end:
+        window = Window(start, end)
+    else:
+        window = Window(None, dag_run.run_after)
     map_index = getattr(context.get("ti"), "map_index", None)
     return Run(dag_run.dag_id, dag_run.run_id, window, -1 if map_index is None else map_index)
 
@@ -83,7 +85,7 @@ class CdpOperator(BaseOperator):
                 context["outlet_events"][outlet].extra.update(self.event(outlet, report))
         return report.summary()
 
-    def event(self, asset: Asset, report: Report) -> dict[str, Any]:  # noqa: ARG002 - for those with several
+    def event(self, asset: Asset, report: Report) -> dict[str, Any]:
         """What the event of that asset says."""
         return report.summary()
 

@@ -55,7 +55,7 @@ class RunReportOperator(CdpOperator):
         return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
 
     def _bad_tasks(self, context: Context) -> dict[str, str]:
-        upstream = self.get_flat_relative_ids(upstream=True) if self.has_dag() else set()
+        upstream = self.get_flat_relative_ids(upstream=True) if self.upstream_task_ids else set()
         if not upstream:
             return {}
         run_id = context["run_id"]

@@ -57,7 +57,7 @@ class SyncAudienceOperator(CdpOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         return self._deliver(context, deferrals=0)
 
-    def resume(self, context: Context, deferrals: int, event: Any = None) -> dict[str, Any]:  # noqa: ARG002
+    def resume(self, context: Context, deferrals: int, event: Any = None) -> dict[str, Any]:
         """Go on after a long wait."""
         return self._deliver(context, deferrals)
 

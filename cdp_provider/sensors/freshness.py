@@ -85,12 +85,12 @@ class FreshnessSensor(BaseSensorOperator):
         elif not self.poke(context):
             self._wait(context, waited=0.0)
 
-    def look_again(self, context: Context, waited: float, event: Any = None) -> None:  # noqa: ARG002
+    def look_again(self, context: Context, waited: float, event: Any = None) -> None:
         """After a pause, look for a newer event of the asset."""
         if not self.poke(context):
             self._wait(context, waited)
 
-    def found(self, context: Context, event: dict[str, str]) -> None:  # noqa: ARG002
+    def found(self, context: Context, event: dict[str, str]) -> None:
         """The trigger saw fresh rows."""
         self.log.info("newest is %s: fresh enough", event["newest"])
 
@@ -131,6 +131,9 @@ class FreshnessSensor(BaseSensorOperator):
         return Watched(self.warehouse_conn_id, self.schema, self.table, self.time_column, self.stream)
 
     def _newest_event(self, context: Context) -> datetime | None:
+        """Of the asset's newest event, the moment that its ``extra`` names."""
+        if self.asset is None:
+            return None
         events = context["inlet_events"][self.asset].ascending(False).limit(1)
-        watermark = events[0].extra.get("watermark") if len(events) else None
-        return as_moment(datetime.fromisoformat(watermark)) if watermark else None
+        watermark = (events[0].extra or {}).get("watermark") if len(events) else None
+        return as_moment(datetime.fromisoformat(watermark)) if isinstance(watermark, str) else None

@@ -89,7 +89,7 @@ class FreshnessTrigger(BaseTrigger):
     """
 
     def __init__(self, watched: dict[str, Any], at_least: str, poll_interval: float = 60.0) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.watched = Watched(**watched)
         self.at_least = at_least
         self.poll_interval = poll_interval
@@ -114,7 +114,7 @@ class FreshnessTrigger(BaseTrigger):
                 self.log.info("the warehouse is busy; looking again in %s s", self.poll_interval)
             else:
                 if newest is not None and newest >= at_least:
-                    yield TriggerEvent({"newest": newest.isoformat()})
+                    yield TriggerEvent({"newest": newest.isoformat()})  # type: ignore[no-untyped-call]
                     return
                 self.log.info("newest is %s, needed is %s", newest, self.at_least)
             await asyncio.sleep(self.poll_interval)
