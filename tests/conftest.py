@@ -11,6 +11,7 @@ import duckdb
 import psycopg
 import pytest
 
+import tests.airflow_env  # noqa: F401 - sets where Airflow lives, before anything imports it
 from cdp_provider.core import tables
 from cdp_provider.core.warehouse import DuckDBWarehouse, PostgresWarehouse
 

@@ -39,7 +39,7 @@ class WarehouseHook(BaseHook):
         self.warehouse_conn_id = warehouse_conn_id
         self.schema = schema
         self.lock_timeout = lock_timeout
-        self._open: Any = None
+        self._opened: list[Any] = []
 
     @cached_property
     def warehouse(self) -> Warehouse:
@@ -51,25 +51,27 @@ class WarehouseHook(BaseHook):
         connection = find(self.warehouse_conn_id, tuple(ENGINES), "a warehouse")
         engine = ENGINES[str(connection.conn_type)]
         connect = _duckdb(connection) if engine is DuckDBWarehouse else _postgres(connection)
-        return engine(self._remembered(connect), schema=self.schema, lock_timeout=self.lock_timeout)
+        remembered = self._remembered(connect, engine.single_process)
+        return engine(remembered, schema=self.schema, lock_timeout=self.lock_timeout)
 
     def get_conn(self) -> Any:
         """A driver connection of the engine, as Airflow's hook opens it."""
         return self.warehouse.connect()
 
     def cancel(self) -> None:
-        """End the statement that runs right now, at the server too. For ``on_kill``."""
-        if self._open is None:
-            return
-        if isinstance(self.warehouse, DuckDBWarehouse):
-            self._open.interrupt()
-        elif not self._open.closed:
-            self._open.cancel_safe(timeout=5.0)
+        """End the statements that run right now, at the server too. For ``on_kill``."""
+        for connection in self._opened:
+            if isinstance(self.warehouse, DuckDBWarehouse):
+                connection.interrupt()
+            elif not connection.closed:
+                connection.cancel_safe(timeout=5.0)
 
-    def _remembered(self, connect: Callable[[], Any]) -> Callable[[], Any]:
+    def _remembered(self, connect: Callable[[], Any], single: bool) -> Callable[[], Any]:
         def remember() -> Any:
-            self._open = connect()
-            return self._open
+            opened = connect()
+            others = [] if single else [other for other in self._opened if not other.closed]
+            self._opened = [*others, opened]
+            return opened
 
         return remember
 
