@@ -5,7 +5,7 @@
 
     CdpError
     ├── ConfigurationError     somebody has to change a file, a connection or a permission; never retried
-    │   ├── ProjectError       cdp.yaml has faults: all of them, with file and line
+    │   ├── ProjectError       cdp.yaml has faults: all of them, with file and line (core.project.faults)
     │   ├── AccessError        the other side refuses us (401, 403)
     │   └── NotFoundError      a path, endpoint, table or connection does not exist
     ├── DataError              the data breaks its contract; a retry would meet the same data
@@ -21,13 +21,6 @@ they are written to the run ledger and to task logs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cdp_provider.core.project.faults import Fault
-
 
 class CdpError(Exception):
     """Root of all errors that this product raises on purpose."""
@@ -35,21 +28,6 @@ class CdpError(Exception):
 
 class ConfigurationError(CdpError):
     """Wrong until somebody changes the project, a connection or a permission."""
-
-
-class ProjectError(ConfigurationError):
-    """The project file has faults.
-
-    :param faults: all of them, in the order of the file.
-    """
-
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__(faults)
-        self.faults = tuple(faults)
-
-    def __str__(self) -> str:
-        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        return "\n".join([f"{count} in the project file", *map(str, self.faults)])
 
 
 class AccessError(ConfigurationError):

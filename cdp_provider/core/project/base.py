@@ -12,14 +12,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Stri
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdp_provider.core.project.activation import Sync
     from cdp_provider.core.project.problems import Problem
-    from cdp_provider.core.project.streams import Stream
 
 NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 COLUMN_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 DURATION_PATTERN = r"^\s*(\d{1,9})\s*(second|minute|hour|day|week)s?\s*$"
 
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _DURATION = re.compile(DURATION_PATTERN)
 
 #: Far beyond any use, and near enough that date arithmetic with it never overflows.
@@ -39,15 +38,21 @@ class Options(Model):
     the options themselves are valid.
     """
 
+    # The owners are not typed here: their modules build on this one.
+
     #: A kind that cannot work without an Airflow connection says so, and validation asks for one.
     needs_connection: ClassVar[bool] = False
 
-    def stream_problems(self, stream: Stream) -> Iterator[Problem]:
-        """What is wrong between these options and their stream; paths are relative to the stream."""
+    def places(self) -> frozenset[str]:
+        """Names of the ``{places}`` in the texts of these options, which a sync's parameters fill."""
+        return frozenset(_PLACE.findall(self.model_dump_json()))
+
+    def stream_problems(self, stream: Any) -> Iterator[Problem]:
+        """What is wrong between these options and their ``Stream``; paths are relative to the stream."""
         yield from ()
 
-    def sync_problems(self, sync: Sync) -> Iterator[Problem]:
-        """What is wrong between these options and a sync that uses them; paths are relative to the sync."""
+    def sync_problems(self, sync: Any) -> Iterator[Problem]:
+        """What is wrong between these options and a ``Sync``; paths are relative to the sync."""
         yield from ()
 
 

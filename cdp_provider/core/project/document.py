@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cdp_provider.core.exceptions import ProjectError
-from cdp_provider.core.project.faults import Fault, excerpt
+from cdp_provider.core.project.faults import Fault, ProjectError, excerpt
 from cdp_provider.core.project.problems import path_text
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Tag
 
 from cdp_provider.core.project.base import COLUMN_PATTERN, NAME_PATTERN
 from cdp_provider.core.project.faults import is_secret
-from cdp_provider.core.project.problems import Path, Problem, Problems, did_you_mean
+from cdp_provider.core.project.problems import Path, Problem, Problems, closest, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,7 +88,7 @@ def explain(
             problems.append(Problem(at, f"this must be {wanted}, and {_shown(at, details['input'])}"))
         else:
             problems += _one(details, place, known)
-    return _without_consequences(problems)
+    return problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +207,13 @@ def _one(details: ErrorDetails, place: _Place, known: Iterable[str]) -> list[Pro
     if isinstance(cause, Problems):
         return [problem.below(path) for problem in cause.problems]
     if kind == "missing":
-        return [Problem(path, f"the key {str(details['loc'][-1])!r} is missing", at_key=True)]
+        key = str(details["loc"][-1])
+        return [Problem(path, f"the key {key!r} is missing", at_key=True, missing=key)]
     if kind == "extra_forbidden":
         key = str(details["loc"][-1])
         keys = [*place.keys, *(known if not path else ())]
-        return [Problem((*path, key), f"unknown key {key!r}", did_you_mean(key, keys), at_key=True)]
+        hint, meant = did_you_mean(key, keys), closest(key, keys)
+        return [Problem((*path, key), f"unknown key {key!r}", hint, at_key=True, meant=meant)]
     message, hint = _message(details, context, path)
     return [Problem(path, message, hint, at_key=place.at_key)]
 
@@ -269,19 +271,3 @@ def _secret(path: Path) -> bool:
 
 def _collection(value: Any) -> bool:
     return value is None or isinstance(value, dict | list | tuple)
-
-
-def _without_consequences(problems: list[Problem]) -> list[Problem]:
-    """A key that is missing because it is misspelt is one problem, not two."""
-    meant = {
-        (problem.path[:-1], problem.hint.split("'")[1])
-        for problem in problems
-        if problem.hint.startswith("did you mean '")
-    }
-    return [
-        problem
-        for problem in problems
-        if not (
-            problem.message.endswith(" is missing") and (problem.path, problem.message.split("'")[1]) in meant
-        )
-    ]

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fault of a project file, with its place and how it is shown."""
+"""A fault of a project file, with its place and how it is shown; and the error that carries them all."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cdp_provider.core.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _WIDTH = 100
 
@@ -51,6 +57,21 @@ class Fault:
         elif self.hint:
             lines.append(f"         {self.hint}")
         return "\n".join(lines)
+
+
+class ProjectError(ConfigurationError):
+    """The project file has faults.
+
+    :param faults: all of them, in the order of the file.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(faults)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        return "\n".join([f"{count} in the project file", *map(str, self.faults)])
 
 
 def excerpt(line: str) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,20 @@ class Problem:
     :param message: what was given and why it is wrong, in a sentence without a capital.
     :param hint: what to do, where that is known.
     :param at_key: points at the key, not at its value.
+    :param missing: the key that should stand under `path`.
+    :param meant: the key that an unknown one at the end of `path` is probably meant to be.
     """
 
     path: Path
     message: str
     hint: str = ""
     at_key: bool = False
+    missing: str | None = None
+    meant: str | None = None
 
     def below(self, base: Path) -> Problem:
         """The same problem, told from further up."""
-        return Problem(base + self.path, self.message, self.hint, self.at_key)
+        return replace(self, path=base + self.path)
 
 
 class Problems(ValueError):  # noqa: N818 - it carries problems; pydantic wants a ValueError from a validator

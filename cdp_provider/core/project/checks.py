@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no single model sees: names that lead nowhere, types that do not meet, conditions never fulfilled."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from cdp_provider.core.project.condition_checks import cycles, filter_problems, segment_problems
+from cdp_provider.core.project.problems import Path, Problem, did_you_mean
+from cdp_provider.core.project.typing import NUMERIC
+from cdp_provider.core.project.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from cdp_provider.core.project.activation import Sync
+    from cdp_provider.core.project.identity import Identifier
+    from cdp_provider.core.project.model import Project
+    from cdp_provider.core.project.profiles import ProfileField, Trait
+    from cdp_provider.core.project.streams import Stream
+
+_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly", "@once", "@continuous")
+
+#: Types that a record's key at a destination may have: they are written as text in one way only.
+_KEY_TYPES = ("string", "integer")
+
+
+def check(project: Project, broken: Collection[Path] = ()) -> Iterator[Problem]:
+    """All problems between the parts of a project; none for a project that can run.
+
+    :param broken: places whose model is only a stand-in; nothing is said about them or what refers to them.
+    """
+    world = World(project, frozenset(broken))
+    if problem := schedule_problem(project.schedule):
+        yield problem
+    yield from _table_problems(world)
+    for ref, stream in world.streams.items():
+        source, name = ref.split(".")
+        base: Path = ("sources", source, "streams", name)
+        yield from (problem.below(base) for problem in _stream_problems(world, stream))
+    for name, identifier in world.intact("identity", "identifiers"):
+        yield from _identifier_problems(world, name, identifier)
+    yield from _profile_problems(world)
+    for name, segment in world.intact("segments"):
+        yield from segment_problems(world, segment.where, ("segments", name, "where"))
+    yield from cycles(world)
+    for name, sync in world.intact("syncs"):
+        yield from (problem.below(("syncs", name)) for problem in _sync_problems(world, sync))
+
+
+def schedule_problem(schedule: object) -> Problem | None:
+    """A cron expression or preset that Airflow would refuse; croniter is what Airflow itself asks."""
+    if not isinstance(schedule, str):
+        return None
+    from croniter import croniter  # type: ignore[import-untyped]
+
+    if schedule.startswith("@"):
+        if schedule in _PRESETS:
+            return None
+        return Problem(
+            ("schedule",), f"{schedule!r} is none of Airflow's presets", did_you_mean(schedule, _PRESETS)
+        )
+    if len(schedule.split()) == 5 and croniter.is_valid(schedule):
+        return None
+    hint = "write five fields such as '0 6 * * *', or a preset such as '@daily'"
+    return Problem(("schedule",), f"{schedule!r} is no cron expression", hint)
+
+
+def _table_problems(world: World) -> Iterator[Problem]:
+    """Streams that would share a table: the view of one is called like the raw table of another."""
+    raw_tables = {stream.raw_table: ref for ref, stream in world.streams.items()}
+    for ref, stream in world.streams.items():
+        if (other := raw_tables.get(stream.view)) is not None:
+            path = ("sources", stream.source)
+            message = (
+                f"the table of {ref} would have the name {stream.view!r}, as the raw table of {other} has"
+            )
+            yield Problem(path, message, "name the source without 'raw_'", at_key=True)
+
+
+def _stream_problems(world: World, stream: Stream) -> Iterator[Problem]:
+    folded = Counter(name.casefold() for name in stream.columns)
+    for name in stream.columns:
+        if name.casefold() == "profile_id":
+            yield Problem(("columns", name), f"the column name {name!r} is reserved", _RENAME, at_key=True)
+        if folded[name.casefold()] > 1:
+            message = f"columns that differ only in case, such as {name!r}, are one to some warehouses"
+            yield Problem(("columns", name), message, _RENAME, at_key=True)
+    repeated = [name for name, count in Counter(stream.primary_key).items() if count > 1]
+    if repeated:
+        yield Problem(("primary_key",), f"{repeated[0]!r} is listed twice")
+    if world.complete("identity", "identifiers"):
+        declared = world.project.identity.identifiers
+        for kind in stream.identifiers:
+            if kind not in declared:
+                message = f"there is no identifier {kind!r} in identity.identifiers"
+                yield Problem(("identifiers", kind), message, did_you_mean(kind, declared), at_key=True)
+    yield from stream.options.stream_problems(stream)
+
+
+_RENAME = "give the column another name, and the name in the source as its path"
+
+
+def _identifier_problems(world: World, name: str, identifier: Identifier) -> Iterator[Problem]:
+    path: Path = ("identity", "identifiers", name)
+    for i, pattern in enumerate(identifier.block_patterns):
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            yield Problem((*path, "block_patterns", i), f"{pattern!r} is no regular expression: {error}")
+    if identifier.normalize != "phone":
+        for key in ("region", "region_column"):
+            if getattr(identifier, key) is not None:
+                message = (
+                    f"{key!r} serves phone numbers only, and {name!r} has 'normalize: {identifier.normalize}'"
+                )
+                yield Problem((*path, key), message, "add 'normalize: phone', or remove it", at_key=True)
+    elif identifier.region_column is not None and world.complete("sources"):
+        carriers = [stream for stream in world.streams.values() if name in stream.identifiers]
+        columns = [column for stream in carriers for column in stream.columns]
+        if carriers and identifier.region_column not in columns:
+            message = f"no stream that carries {name!r} has a column {identifier.region_column!r}"
+            yield Problem((*path, "region_column"), message, did_you_mean(identifier.region_column, columns))
+
+
+def _profile_problems(world: World) -> Iterator[Problem]:
+    profiles = world.project.profiles
+    for section, members in (("fields", profiles.fields), ("traits", profiles.traits)):
+        for name in members:
+            path: Path = ("profiles", section, name)
+            if name == "profile_id":
+                yield Problem(path, "the name 'profile_id' is reserved", "choose another name", at_key=True)
+            if section == "traits" and name in profiles.fields:
+                message = f"{name!r} is a field too, and a profile can hold only one value of that name"
+                yield Problem(path, message, "rename one of them", at_key=True)
+    for name, field in world.intact("profiles", "fields"):
+        yield from _field_problems(world, field, ("profiles", "fields", name, "from"))
+    for name, trait in world.intact("profiles", "traits"):
+        yield from _trait_problems(world, trait, ("profiles", "traits", name))
+
+
+def _field_problems(world: World, field: ProfileField, path: Path) -> Iterator[Problem]:
+    first: tuple[str, str] | None = None
+    for i, source in enumerate(field.sources):
+        here = (*path, i)
+        stream, problems = world.linked_stream(source.stream, here)
+        yield from problems
+        if stream is None:
+            continue
+        if source.column not in stream.columns:
+            yield world.no_column(stream, source.column, here)
+            continue
+        kind = stream.columns[source.column].type
+        where = f"{source.stream}.{source.column}"
+        if first and first[1] != kind:
+            message = f"{where} is {kind}, and {first[0]} is {first[1]}"
+            yield Problem(here, message, "a field has one type: declare both columns alike")
+        first = first or (where, kind)
+
+
+#: Trait type -> column types it can be computed from, and what it asks of them.
+_TRAIT_COLUMNS: dict[str, tuple[frozenset[str], str]] = {
+    "sum": (NUMERIC, "numbers"),
+    "average": (NUMERIC, "numbers"),
+    "min": (NUMERIC | {"date", "timestamp", "string"}, "values that have an order"),
+    "max": (NUMERIC | {"date", "timestamp", "string"}, "values that have an order"),
+    "distinct_count": (
+        NUMERIC | {"date", "timestamp", "string", "boolean"},
+        "values that can be told apart",
+    ),
+}
+
+
+def _trait_problems(world: World, trait: Trait, path: Path) -> Iterator[Problem]:
+    stream, problems = world.linked_stream(trait.stream, (*path, "stream"))
+    yield from problems
+    if stream is None:
+        return
+    if stream.time is None:
+        if trait.within_last is not None:
+            yield world.no_time(stream, "within_last", (*path, "within_last"))
+        if trait.type in ("first", "last", "days_since_last"):
+            yield world.no_time(stream, f"a trait of type {trait.type}", (*path, "type"))
+    if trait.column is not None:
+        column = stream.columns.get(trait.column)
+        allowed, wanted = _TRAIT_COLUMNS.get(trait.type, (None, ""))
+        if column is None:
+            yield world.no_column(stream, trait.column, (*path, "column"))
+        elif allowed is not None and column.type not in allowed:
+            message = f"a trait of type {trait.type} takes {wanted}, and {trait.column!r} is {column.type}"
+            yield Problem((*path, "column"), message)
+    yield from filter_problems(world, trait.where, stream, (*path, "where"))
+
+
+def _sync_problems(world: World, sync: Sync) -> Iterator[Problem]:
+    project = world.project
+    if sync.segment is None:
+        if sync.mode == "mirror":
+            hint = "name a segment, or use the mode 'upsert'"
+            yield Problem(("mode",), "the mode 'mirror' removes who left a segment, and none is named", hint)
+    elif world.complete("segments") and sync.segment not in project.segments:
+        hint = did_you_mean(sync.segment, project.segments)
+        yield Problem(("segment",), f"there is no segment {sync.segment!r}", hint)
+    yield from world.value_problems(sync.key, ("key",))
+    kind = world.types.get(sync.key)
+    if kind is not None and kind not in _KEY_TYPES:
+        message = f"{sync.key!r} is {kind}; a key at a destination is {' or '.join(_KEY_TYPES)}"
+        yield Problem(("key",), message)
+    for name, value in sync.fields.items():
+        yield from world.value_problems(value, ("fields", name))
+    yield from _destination_problems(world, sync)
+
+
+def _destination_problems(world: World, sync: Sync) -> Iterator[Problem]:
+    destinations = world.project.destinations
+    if not world.complete("destinations"):
+        return
+    if sync.destination not in destinations:
+        hint = did_you_mean(sync.destination, destinations)
+        yield Problem(("destination",), f"there is no destination {sync.destination!r}", hint)
+        return
+    if world.is_broken("destinations", sync.destination):
+        return
+    options = destinations[sync.destination].options
+    places = options.places()
+    for name in sorted(sync.parameters.keys() - places):
+        message = f"the destination {sync.destination!r} has no place {{{name}}}"
+        yield Problem(("parameters", name), message, did_you_mean(name, places), at_key=True)
+    yield from options.sync_problems(sync)

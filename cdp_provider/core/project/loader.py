@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdp.yaml`` -> :class:`Project`, or all of its faults at once.
+
+Each stream, trait, segment and so on is validated by itself. One that has faults is replaced by an empty
+stand-in, so that the rest of the file is still checked in full; what refers to it is left in peace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from cdp_provider.core.project.activation import Destination, Sync
+from cdp_provider.core.project.base import Model, Options
+from cdp_provider.core.project.checks import check
+from cdp_provider.core.project.constants import typed
+from cdp_provider.core.project.document import Document, read
+from cdp_provider.core.project.explain import explain
+from cdp_provider.core.project.faults import ProjectError
+from cdp_provider.core.project.identity import Identifier, Identity
+from cdp_provider.core.project.model import Project, Segment
+from cdp_provider.core.project.problems import Path, Problem, did_you_mean
+from cdp_provider.core.project.profiles import ProfileField, Profiles, Trait
+from cdp_provider.core.project.streams import Source, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path as FilePath
+
+M = TypeVar("M", bound=Model)
+
+#: Sections that may stand empty, as they do when all of their lines are commented out.
+_SECTIONS = ("identity", "profiles", "segments", "destinations", "syncs")
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """The kinds of sources and destinations that a project may name.
+
+    :param sources: type of a source -> options of its streams.
+    :param destinations: type of a destination -> its options.
+    """
+
+    sources: Mapping[str, type[Options]]
+    destinations: Mapping[str, type[Options]]
+
+
+def load(path: FilePath, kinds: Kinds) -> Project:
+    """Read and validate a project file.
+
+    :raises ProjectError: it has faults; all of them.
+    """
+    return interpret(read(path), kinds)
+
+
+def interpret(document: Document, kinds: Kinds) -> Project:
+    """The project that a document declares.
+
+    :raises ProjectError: it has faults; all of them.
+    """
+    raw = document.value
+    if raw is None and not document.faults:
+        raise ProjectError([document.whole("the file is empty", "begin with 'project: <name>'")])
+    if not isinstance(raw, dict):
+        fault = document.whole("the file is not a mapping of keys", "begin with 'project: <name>'")
+        raise ProjectError([*document.faults, fault])
+    reading = _Reading(kinds)
+    project = reading.project(raw)
+    reading.broken |= reading.lost()
+    problems = [*_without_consequences(reading.problems), *check(project, reading.broken)]
+    if problems or document.faults:
+        faults = {*document.faults, *map(document.fault, problems)}
+        raise ProjectError(
+            sorted(faults, key=lambda fault: (fault.line, fault.column, fault.path, fault.message))
+        )
+    return typed(project)
+
+
+class _Reading:
+    """Turns raw values into models; keeps what is wrong, and which places have no valid model."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.kinds = kinds
+        self.problems: list[Problem] = []
+        self.broken: set[Path] = set()
+
+    def project(self, raw: Mapping[str, Any]) -> Project:
+        given = {key: value for key, value in raw.items() if value is not None or key not in _SECTIONS}
+        sections = {
+            "sources": self._each(given, ("sources",), self._source),
+            "identity": self._identity(given),
+            "profiles": self._profiles(given),
+            "segments": self._each(given, ("segments",), self._segment),
+            "destinations": self._each(given, ("destinations",), self._destination),
+            "syncs": self._each(given, ("syncs",), self._sync),
+        }
+        filled = {key: value for key, value in sections.items() if value is not None}
+        stand_in = {**filled, "schedule": given.get("schedule")}
+        return self._model(
+            Project, given, (), {key: value for key, value in filled.items() if key in given}, stand_in
+        )
+
+    def lost(self) -> set[Path]:
+        """Places that are empty only because their key is missing or misspelt."""
+        misspelt = {(*problem.path[:-1], problem.meant) for problem in self.problems if problem.meant}
+        return misspelt | {(*problem.path, problem.missing) for problem in self.problems if problem.missing}
+
+    def _identity(self, raw: Mapping[str, Any]) -> Identity | None:
+        return self._parts(Identity, raw, ("identity",), {"identifiers": Identifier})
+
+    def _profiles(self, raw: Mapping[str, Any]) -> Profiles | None:
+        return self._parts(Profiles, raw, ("profiles",), {"fields": ProfileField, "traits": Trait})
+
+    def _parts(
+        self, model: type[M], raw: Mapping[str, Any], path: Path, parts: Mapping[str, type[Model]]
+    ) -> M | None:
+        """A section whose named parts need nothing from their surroundings."""
+        given = self._mapping(raw, path)
+        if given is None:
+            return None
+        built = {
+            key: self._each(given, (*path, key), partial(self._model, part)) for key, part in parts.items()
+        }
+        filled = {key: value for key, value in built.items() if value is not None and key in given}
+        return self._model(model, given, path, filled, filled)
+
+    def _source(self, raw: Any, path: Path) -> Source:
+        name = str(path[-1])
+        kind = self._kind(raw, path, self.kinds.sources)
+        if kind and kind.needs_connection and raw.get("connection") is None:
+            self._needs_connection(raw, path)
+        streams = None
+        if not isinstance(raw, dict):
+            self.broken.add((*path, "streams"))
+        else:
+            streams = self._each(
+                raw, (*path, "streams"), lambda value, at: self._stream(value, at, name, kind)
+            )
+        filled = {"name": name} if streams is None else {"name": name, "streams": streams}
+        return self._model(Source, raw, path, filled, {"streams": {}, **filled})
+
+    def _stream(self, raw: Any, path: Path, source: str, kind: type[Options] | None) -> Stream:
+        identity = {"source": source, "name": str(path[-1])}
+        return self._with_options(Stream, raw, path, identity, kind)
+
+    def _destination(self, raw: Any, path: Path) -> Destination:
+        kind = self._kind(raw, path, self.kinds.destinations)
+        return self._with_options(Destination, raw, path, {"name": str(path[-1])}, kind)
+
+    def _segment(self, raw: Any, path: Path) -> Segment:
+        return self._model(Segment, raw, path, {"name": str(path[-1])})
+
+    def _sync(self, raw: Any, path: Path) -> Sync:
+        return self._model(Sync, raw, path, {"name": str(path[-1])})
+
+    def _kind(self, raw: Any, path: Path, kinds: Mapping[str, type[Options]]) -> type[Options] | None:
+        """Options of the type that is named; None, and a problem, when there is no such type."""
+        kind = raw.get("type") if isinstance(raw, dict) else None
+        if isinstance(kind, str) and kind not in kinds:
+            problem = Problem(
+                (*path, "type"), f"there is no type {kind!r} of {path[0]}", did_you_mean(kind, kinds)
+            )
+            self.problems.append(problem)
+        return kinds.get(kind) if isinstance(kind, str) else None
+
+    def _needs_connection(self, raw: Mapping[str, Any], path: Path) -> None:
+        message = f"a source of type {raw['type']!r} needs the key 'connection'"
+        self.problems.append(Problem(path, message, "name an Airflow connection", at_key=True))
+
+    def _with_options(
+        self, model: type[M], raw: Any, path: Path, named: Mapping[str, str], kind: type[Options] | None
+    ) -> M:
+        """A model whose keys stand next to those of its kind's options."""
+        if not isinstance(raw, dict):
+            return self._model(model, raw, path, named)
+        own = set(model.model_fields) - {*named, "options"}
+        options = Options()
+        if kind is not None:
+            rest = {key: value for key, value in raw.items() if key not in own}
+            options = self._model(kind, rest, path, known=own)
+        keys = [] if kind is None else [field.alias or name for name, field in kind.model_fields.items()]
+        given = {key: value for key, value in raw.items() if key in own}
+        return self._model(model, given, path, {**named, "options": options}, known=keys)
+
+    def _each(
+        self, raw: Mapping[str, Any], path: Path, build: Callable[[Any, Path], M]
+    ) -> dict[str, M] | None:
+        """Every member of a mapping; None when there is no mapping."""
+        given = self._mapping(raw, path)
+        return None if given is None else {name: build(value, (*path, name)) for name, value in given.items()}
+
+    def _mapping(self, raw: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+        """What stands under the last key of a path: nothing counts as empty, a wrong type as broken."""
+        given = raw.get(str(path[-1]), {})
+        if isinstance(given, dict):
+            return given
+        self.broken.add(path)
+        return None
+
+    def _model(
+        self,
+        model: type[M],
+        raw: Any,
+        path: Path,
+        filled: Mapping[str, Any] | None = None,
+        stand_in: Mapping[str, Any] | None = None,
+        known: Iterable[str] = (),
+    ) -> M:
+        """Validate one value; on faults note them and return an empty stand-in.
+
+        :param filled: values that the file does not hold in this place, or that are models already.
+        :param stand_in: given for a model that holds others: they stay good when it has faults of its own.
+        :param known: keys that the value may have besides those of the model.
+        """
+        filled = filled or {}
+        value = {**raw, **filled} if isinstance(raw, dict) else raw
+        for key in ("name", "source"):
+            if key in filled and isinstance(raw, dict) and key in raw:
+                message = f"unknown key {key!r}: the name of {path[-1]!r} is its place in the file"
+                self.problems.append(Problem((*path, key), message, f"remove {key!r}", at_key=True))
+        try:
+            return model.model_validate(value, by_alias=True, by_name=False)
+        except ValidationError as error:
+            found = explain(error, model, value, known)
+            # A bad name is reported where it is a key; here it only repeats itself.
+            named = {(key,) for key in ("name", "source") if key in filled}
+            self.problems += [problem.below(path) for problem in found if problem.path[:1] not in named]
+            if stand_in is None:
+                self.broken.add(path)
+            return cast("M", model.model_construct(**dict(filled if stand_in is None else stand_in)))
+
+
+def _without_consequences(problems: list[Problem]) -> list[Problem]:
+    """A key that is missing because it is misspelt is one problem, not two."""
+    meant = {(problem.path[:-1], problem.meant) for problem in problems if problem.meant}
+    return [problem for problem in problems if (problem.path, problem.missing) not in meant]
