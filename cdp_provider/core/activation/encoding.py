@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of a profile as JSON."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+
+def encode(value: Any) -> bytes:
+    """JSON text of a request's body.
+
+    Decimals become numbers digit by digit, never through a float; timestamps are ISO 8601 in UTC with ``Z``,
+    dates ISO 8601, and null stays null.
+
+    :raises TypeError: a value has no JSON form.
+    """
+    return orjson.dumps(value, default=_encode_other, option=orjson.OPT_UTC_Z)
+
+
+def _encode_other(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        text = f"{value:f}"
+        return orjson.Fragment(text.rstrip("0").rstrip(".") if "." in text else text)
+    msg = f"a value of type {type(value).__name__} has no JSON form"
+    raise TypeError(msg)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What destinations answered, record by record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cdp_provider.core.activation.destinations.base import Result
+    from cdp_provider.core.run import Run
+    from cdp_provider.core.warehouse import Session
+
+#: Outcomes that are an answer about the record; after any other it stays pending.
+_ANSWERED = ("accepted", "removed", "rejected", "retryable")
+
+
+def record(session: Session, sync: str, run: Run, results: Sequence[Result]) -> None:
+    """Write the results of a batch: each into the log, each answer into the ledger. Call it inside a
+    transaction.
+
+    An answer to a payload that is no longer the one on its way changes nothing: a newer run has taken over.
+    """
+    if not results:
+        return
+    count = len(results)
+    log = pa.table(
+        {
+            "sync": [sync] * count,
+            "run_id": [run.run_id] * count,
+            "window_end": pa.array([run.window.end] * count, pa.timestamp("us", tz="UTC")),
+            "record_key": [r.record.record_key for r in results],
+            "operation": [r.record.operation for r in results],
+            "outcome": [r.outcome.state for r in results],
+            "reason": pa.array([r.outcome.reason for r in results], pa.string()),
+            "attempt": [r.record.attempts + 1 for r in results],
+            "idempotency_key": [r.idempotency_key for r in results],
+        }
+    )
+    session.load(session.warehouse.table("delivery_log"), log)
+    hashes = pa.array([r.record.payload_hash for r in results], pa.string())
+    answers = session.temp(
+        "sync_answers",
+        log.select(["record_key", "outcome", "reason", "attempt"]).append_column("payload_hash", hashes),
+    )
+    session.execute(
+        f"update {session.warehouse.table('sync_ledger')} l"  # noqa: S608 - quoted by the dialect
+        " set state = a.outcome, reason = a.reason, attempts = a.attempt,"
+        " payload_hash = case a.outcome when 'accepted' then a.payload_hash"
+        " when 'removed' then null else l.payload_hash end,"
+        " attempted_hash = case when a.outcome in ('accepted', 'removed') then null"
+        " else l.attempted_hash end,"
+        " window_end = :window_end, run_id = :run_id"
+        f" from {answers} a where l.sync = :sync and l.record_key = a.record_key and l.state = 'pending'"
+        " and l.attempted_hash = a.payload_hash"
+        f" and a.outcome in ({', '.join(repr(state) for state in _ANSWERED)})",
+        {"sync": sync, "window_end": run.window.end, "run_id": run.run_id},
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a sync's ledger says.
+
+    :param accepted: upserts acknowledged in this window.
+    :param removed: removals acknowledged in this window.
+    :param rejected: records rejected, or left without an answer, in this window.
+    :param exhausted: records rejected so often that they are not sent again until they change.
+    :param ever: records that the destination has ever acknowledged.
+    """
+
+    accepted: int
+    removed: int
+    rejected: int
+    exhausted: int
+    ever: int
+
+
+def standing(session: Session, sync: str, run: Run, max_attempts: int) -> Standing:
+    """Count the ledger's rows of a sync."""
+    counts = session.one(
+        "select count(case when state = 'accepted' and window_end = :window_end then 1 end),"
+        " count(case when state = 'removed' and window_end = :window_end then 1 end),"
+        " count(case when state in ('rejected', 'retryable') and window_end = :window_end then 1 end),"
+        " count(case when state = 'rejected' and attempts >= :max_attempts then 1 end),"
+        " count(case when state in ('accepted', 'removed') or payload_hash is not null then 1 end)"
+        f" from {session.warehouse.table('sync_ledger')} where sync = :sync",  # noqa: S608 - quoted
+        {"sync": sync, "window_end": run.window.end, "max_attempts": max_attempts},
+    )
+    return Standing(*counts) if counts else Standing(0, 0, 0, 0, 0)
