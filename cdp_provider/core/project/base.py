@@ -26,7 +26,11 @@ _LONGEST = timedelta(days=36_525)
 
 
 class Model(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen, and an unknown key is an error.
+
+    What a model checks across its own values stands in ``model_post_init``: unlike a validator it runs once,
+    and not again when the model becomes a part of another one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

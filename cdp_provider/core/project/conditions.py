@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from cdp_provider.core.project.base import ColumnName, Duration, Model, Name, Whole
 
@@ -91,12 +91,14 @@ class Comparison(Model):
         """The operators that were given, by their YAML key."""
         return {key: value for key, name in OPERATORS.items() if (value := getattr(self, name)) is not None}
 
-    @model_validator(mode="after")
-    def _some_operator(self) -> Comparison:
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a comparison with nothing."""
         if not self.operators():
-            msg = f"a comparison needs an operator; give one of {', '.join(OPERATORS)}"
+            msg = (
+                f"a comparison needs an operator: one of {', '.join(OPERATORS)};"
+                " for a missing value write 'exists: false'"
+            )
             raise ValueError(msg)
-        return self
 
 
 def _comparison(value: Any) -> Any:

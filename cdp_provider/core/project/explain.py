@@ -74,12 +74,9 @@ def explain(
     """
     groups: dict[Path, list[tuple[ErrorDetails, _Place]]] = {}
     for details in error.errors(include_url=False):
-        place = _find(model, details["loc"], raw)
-        at = (
-            (*place.path, details["loc"][-1])
-            if details["type"] in ("missing", "extra_forbidden")
-            else place.path
-        )
+        about_key = details["type"] in ("missing", "extra_forbidden")
+        place = _find(model, details["loc"][:-1] if about_key else details["loc"], raw)
+        at = (*place.path, details["loc"][-1]) if about_key else place.path
         groups.setdefault(at, []).append((details, place))
     problems = []
     for at, found in groups.items():
@@ -252,17 +249,15 @@ def _shown(path: Path, value: Any) -> str:
         return "a mapping stands there"
     if isinstance(value, list | tuple):
         return "a list stands there"
+    if _secret(path):
+        return "what stands there is not"
+    if isinstance(value, bool):
+        return f"YAML reads {str(value).lower()} there"
     kind = next(
         (words for scalar, words in _SCALARS.items() if isinstance(value, scalar)), type(value).__name__
     )
-    shown = (
-        str(value)
-        if isinstance(value, date)
-        else str(value).lower()
-        if value in (True, False)
-        else repr(value)
-    )
-    return f"{'***' if _secret(path) else shown[:60]} is {kind}"
+    shown = str(value) if isinstance(value, date) else repr(value)
+    return f"{shown[:60]} is {kind}"
 
 
 def _secret(path: Path) -> bool:

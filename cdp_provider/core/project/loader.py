@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -230,7 +230,22 @@ class _Reading:
             self.problems += [problem.below(path) for problem in found if problem.path[:1] not in named]
             if stand_in is None:
                 self.broken.add(path)
-            return cast("M", model.model_construct(**dict(filled if stand_in is None else stand_in)))
+            return _stand_in(model, filled if stand_in is None else stand_in)
+
+
+def _stand_in(model: type[M], values: Mapping[str, Any]) -> M:
+    """An unchecked instance of defaults and some values; ``model_construct`` would check what it can."""
+    defaults = {
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+    found = model.__new__(model)
+    object.__setattr__(found, "__dict__", {**defaults, **values})
+    object.__setattr__(found, "__pydantic_fields_set__", set(values))
+    object.__setattr__(found, "__pydantic_extra__", None)
+    object.__setattr__(found, "__pydantic_private__", None)
+    return found
 
 
 def _without_consequences(problems: list[Problem]) -> list[Problem]:

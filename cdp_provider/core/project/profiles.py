@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from cdp_provider.core.project.base import ColumnName, Duration, Model, Name
 from cdp_provider.core.project.conditions import Filter
@@ -67,8 +67,8 @@ class Trait(Model):
     where: Filter = Field(default_factory=dict)
     within_last: Duration | None = None
 
-    @model_validator(mode="after")
-    def _column_where_needed(self) -> Trait:
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a column where none is needed, and the lack of one where it is."""
         needs = self.type not in ("count", "exists", "days_since_last")
         if needs and self.column is None:
             msg = f"a trait of type {self.type} needs a column"
@@ -76,7 +76,6 @@ class Trait(Model):
         if not needs and self.column is not None:
             msg = f"a trait of type {self.type} counts rows, not a column; leave the column out, or use where"
             raise ValueError(msg)
-        return self
 
 
 class Profiles(Model):

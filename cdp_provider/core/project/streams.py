@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from cdp_provider.core.project.base import ColumnName, Duration, Model, Name, Options, Whole
 from cdp_provider.core.project.problems import Path, Problem, Problems, did_you_mean
@@ -102,8 +102,8 @@ class Stream(Model):
         """The newest row per primary key, of batches that passed their check."""
         return f"{self.source}__{self.name}"
 
-    @model_validator(mode="after")
-    def _columns_fit(self) -> Stream:
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse roles of columns that do not exist or are of the wrong type."""
         problems = [
             *self._column_problems(("primary_key",), self.primary_key, but_not=("json",)),
             *self._column_problems(("time",), (self.time,), only=("timestamp",)),
@@ -113,7 +113,6 @@ class Stream(Model):
             problems += self._column_problems(("identifiers", kind), (column,), only=("string", "integer"))
         if problems:
             raise Problems(problems)
-        return self
 
     def _column_problems(
         self,
