@@ -100,7 +100,8 @@ class FreshnessSensor(BaseSensorOperator):
             trigger = FreshnessTrigger(
                 asdict(watched), self._at_least(context).isoformat(), self.poke_interval
             )
-            self.defer(trigger=trigger, method_name=self.found.__name__, timeout=self.timeout)
+            limit = timedelta(seconds=self.timeout)
+            self.defer(trigger=trigger, method_name=self.found.__name__, timeout=limit)
         # Only a worker may ask for asset events, so the triggerer does no more than count the seconds.
         if waited >= self.timeout:
             msg = f"no fresh enough event of {self.asset!r} within {self.timeout:.0f} s"
