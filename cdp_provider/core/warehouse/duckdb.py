@@ -110,7 +110,7 @@ class DuckDBWarehouse(Warehouse):
             try:
                 connection: duckdb.DuckDBPyConnection = self.connect()
             except duckdb.IOException as error:
-                if "lock" not in str(error):
+                if "Could not set lock" not in str(error):
                     raise
                 if time.monotonic() > deadline:
                     holder = _HOLDER.search(str(error))
