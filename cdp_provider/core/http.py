@@ -145,7 +145,7 @@ class Response:
             return
         what = f"{self.method} {self.path} answered {self.status}"
         if self.status in {401, 403}:
-            msg = f"{what}: our credentials were refused; check the connection's token or password, and its rights"
+            msg = f"{what}: our credentials were refused; check the token or password, and its rights"
             raise AccessError(msg)
         if self.status in {404, 410}:
             msg = f"{what}: nothing is there; check the path, and the base URL of the connection"

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes into records, without copying and without losing one.
+
+A record's position is the number of the line it starts on, so gaps are blank lines, headers and bad rows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cdp_provider.core.exceptions import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdp_provider.core.ingest.base import RawFile
+
+Numbers: TypeAlias = "npt.NDArray[np.int64]"
+
+#: Bytes taken from a file at a time.
+BLOCK = 32 * 1024 * 1024
+BOM = b"\xef\xbb\xbf"
+NEWLINE, RETURN, QUOTE = 10, 13, 34
+
+
+class BadRow(NamedTuple):
+    """A record that cannot be landed.
+
+    :param raw: its text; bytes that are no UTF-8 are written as ``\\xNN``.
+    """
+
+    position: int
+    reason: str
+    raw: str
+
+
+@dataclass
+class Block:
+    """Records of one stretch of a file.
+
+    :param table: ``position`` and either ``line`` (NDJSON) or one text column per field (CSV).
+    :param starts: offset of each of the table's records in `data`.
+    :param ends: offset after it.
+    :param bad: records that are not in the table.
+    :param header: names of the fields ``f0``, ``f1``, ... of a CSV file.
+    """
+
+    data: bytes
+    table: pa.Table
+    starts: Numbers
+    ends: Numbers
+    bad: list[BadRow] = field(default_factory=list)
+    header: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> int:
+        """How many there were, good and bad."""
+        return int(self.table.num_rows) + len(self.bad)
+
+    @property
+    def last_position(self) -> int:
+        """The highest position; 0 when there is no record."""
+        good = self.table["position"][-1].as_py() if self.table.num_rows else 0
+        return max(good, max((row.position for row in self.bad), default=0))
+
+    def raw(self, position: int) -> str:
+        """The text of one of the table's records."""
+        index = int(np.searchsorted(self.table["position"].to_numpy(), position))
+        return text_of(self.data[self.starts[index] : self.ends[index]])
+
+
+def text_of(record: bytes) -> str:
+    """Readable text of any bytes; no engine stores NUL, so it is spelt out."""
+    return record.rstrip(b"\r\n").decode(errors="backslashreplace").replace("\x00", "\\x00")
+
+
+def chunks(file: RawFile) -> Iterator[tuple[bytes, bool]]:
+    """The unpacked bytes of a file, and whether they are the last.
+
+    :raises DataError: the file is not the gzip that its name promises.
+    """
+    try:
+        with gzip.open(file.path) if file.compressed else file.path.open("rb") as stream:
+            block = stream.read(BLOCK).removeprefix(BOM)
+            while following := stream.read(BLOCK):
+                yield block, False
+                block = following
+            yield block, True
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        msg = (
+            f"{file.source} is not a whole gzip file ({type(error).__name__}); upload it again, or drop .gz from"
+            " its name if it is not compressed"
+        )
+        raise DataError(msg) from error
+
+
+def line_spans(data: bytes) -> tuple[Numbers, Numbers]:
+    """Offsets at which the lines of `data` start and end; the line break belongs to the line."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == NEWLINE) + 1
+    if data and (not len(ends) or ends[-1] < len(data)):
+        ends = np.append(ends, len(data))
+    starts = np.empty_like(ends)
+    if len(ends):
+        starts[0] = 0
+        starts[1:] = ends[:-1]
+    return starts, ends
+
+
+def not_blank(data: bytes, starts: Numbers, ends: Numbers) -> npt.NDArray[np.bool_]:
+    """Which lines hold anything but white space."""
+    keep = np.ones(len(starts), bool)
+    for index in np.flatnonzero(np.isin(np.frombuffer(data, np.uint8)[starts], list(b" \t\r\n"))):
+        keep[index] = bool(data[starts[index] : ends[index]].strip())
+    return keep
+
+
+def take_bad_text(data: bytes, starts: Numbers, ends: Numbers) -> Numbers:
+    """Indexes of the spans that are no UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return np.array([i for i in range(len(starts)) if not _is_utf8(data[starts[i] : ends[i]])], np.int64)
+    return np.empty(0, np.int64)
+
+
+def json_blocks(file: RawFile) -> Iterator[Block]:
+    """The lines of an NDJSON file; whether they are JSON is seen later."""
+    rest, number = b"", 1
+    for chunk, last in chunks(file):
+        data = rest + chunk
+        cut = len(data) if last else data.rfind(b"\n") + 1
+        data, rest = data[:cut], data[cut:]
+        starts, ends = line_spans(data)
+        yield _json_block(data, starts, ends, number)
+        number += len(starts)
+
+
+def _json_block(data: bytes, starts: Numbers, ends: Numbers, first: int) -> Block:
+    positions = np.arange(first, first + len(starts))
+    keep = not_blank(data, starts, ends)
+    bad = [
+        BadRow(int(positions[i]), "not UTF-8 text", text_of(data[starts[i] : ends[i]]))
+        for i in take_bad_text(data, starts, ends)
+    ]
+    keep[[row.position - first for row in bad]] = False
+    lines = _texts(data, starts, ends)
+    table = pa.table({"position": positions, "line": lines})
+    if not keep.all():
+        table = table.filter(pa.array(keep))
+    return Block(data, table, starts[keep], ends[keep], bad)
+
+
+def _texts(data: bytes, starts: Numbers, ends: Numbers) -> pa.Array:
+    offsets = np.append(starts, ends[-1:]) if len(starts) else np.zeros(1, np.int64)
+    buffers = [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_string(), len(starts), buffers)
+
+
+def _is_utf8(record: bytes) -> bool:
+    try:
+        record.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
