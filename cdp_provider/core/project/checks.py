@@ -81,13 +81,14 @@ def _table_problems(world: World) -> Iterator[Problem]:
 
 
 def _stream_problems(world: World, stream: Stream) -> Iterator[Problem]:
-    folded = Counter(name.casefold() for name in stream.columns)
+    folded: set[str] = set()
     for name in stream.columns:
         if name.casefold() == "profile_id":
             yield Problem(("columns", name), f"the column name {name!r} is reserved", _RENAME, at_key=True)
-        if folded[name.casefold()] > 1:
-            message = f"columns that differ only in case, such as {name!r}, are one to some warehouses"
+        if name.casefold() in folded:
+            message = f"{name!r} differs only in case from another column, and some warehouses fold case"
             yield Problem(("columns", name), message, _RENAME, at_key=True)
+        folded.add(name.casefold())
     repeated = [name for name, count in Counter(stream.primary_key).items() if count > 1]
     if repeated:
         yield Problem(("primary_key",), f"{repeated[0]!r} is listed twice")

@@ -57,8 +57,8 @@ class Document:
 
     def fault(self, problem: Problem) -> Fault:
         """The problem with its place in the file."""
-        line, column = self._locate(problem.path, at_key=problem.at_key)
-        return self._fault(line, column, problem.path, problem.message, problem.hint)
+        line, column, path = self._locate(problem.path, at_key=problem.at_key)
+        return self._fault(line, column, path, problem.message, problem.hint)
 
     def whole(self, message: str, hint: str = "") -> Fault:
         """A fault of the file as a whole."""
@@ -71,15 +71,19 @@ class Document:
     def _note(self, node: yaml.Node, path: Path, message: str, hint: str = "") -> None:
         self.faults.append(self._fault(node.start_mark.line, node.start_mark.column, path, message, hint))
 
-    def _locate(self, path: Path, *, at_key: bool) -> tuple[int, int]:
-        """Line and column of the deepest part of a path that the file has.
+    def _locate(self, path: Path, *, at_key: bool) -> tuple[int, int, Path]:
+        """Line and column of the deepest part of a path that the file has, and the path.
 
-        A scalar is pointed at directly; a mapping or list at the key that names it.
+        A scalar is pointed at directly; a mapping or list at the key that names it. What a shorthand leaves
+        out (``status: paid`` for ``status: {is: paid}``) is no part of the path.
         """
         node = mark = self._root
         if node is None or mark is None:
-            return 0, 0
-        for part in path:
+            return 0, 0, path
+        for depth, part in enumerate(path):
+            if isinstance(node, yaml.ScalarNode):
+                path = path[:depth]
+                break
             found = _child(node, part)
             if found is None:
                 break
@@ -87,7 +91,7 @@ class Document:
             mark = node if isinstance(node, yaml.ScalarNode) else key
             if at_key:
                 mark = key
-        return mark.start_mark.line, mark.start_mark.column
+        return mark.start_mark.line, mark.start_mark.column, path
 
     def _syntax_fault(self, error: yaml.YAMLError, text: str) -> Fault:
         if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import types
-from dataclasses import dataclass
+from collections import Counter
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
-
-from pydantic import BaseModel, Tag
+from typing import TYPE_CHECKING, Any
 
 from cdp_provider.core.project.base import COLUMN_PATTERN, NAME_PATTERN
 from cdp_provider.core.project.faults import is_secret
+from cdp_provider.core.project.places import Place, bare, find, members
 from cdp_provider.core.project.problems import Path, Problem, Problems, closest, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
 _SCALARS: dict[type, str] = {
@@ -55,6 +53,9 @@ _WANTED = {
     "frozen": "a list",
 }
 
+#: Their location ends with a key that the file lacks or should lack.
+_ABOUT_KEYS = ("missing", "extra_forbidden")
+
 _BOUNDS = {
     "greater_than_equal": "at least {ge}",
     "greater_than": "more than {gt}",
@@ -72,10 +73,9 @@ def explain(
     :param raw: the value as the file has it, which leads to the places.
     :param known: further keys that `raw` itself may have.
     """
-    groups: dict[Path, list[tuple[ErrorDetails, _Place]]] = {}
-    for details in error.errors(include_url=False):
-        about_key = details["type"] in ("missing", "extra_forbidden")
-        place = _find(model, details["loc"][:-1] if about_key else details["loc"], raw)
+    groups: dict[Path, list[tuple[ErrorDetails, Place]]] = {}
+    for details, place in _meant(error, model, raw):
+        about_key = details["type"] in _ABOUT_KEYS
         at = (*place.path, details["loc"][-1]) if about_key else place.path
         groups.setdefault(at, []).append((details, place))
     problems = []
@@ -88,116 +88,38 @@ def explain(
     return problems
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    path: Path
-    annotation: Any
-    at_key: bool = False
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys that a mapping in this place may have."""
-        if isinstance(self.annotation, type) and issubclass(self.annotation, BaseModel):
-            return [field.alias or name for name, field in self.annotation.model_fields.items()]
-        return []
-
-
-def _find(model: type[BaseModel], loc: tuple[int | str, ...], raw: Any) -> _Place:
-    """Follow pydantic's location through the types and the file at once.
-
-    Pydantic also puts in which member of a union it tried; the file knows nothing of that.
-    """
-    annotation: Any = model
-    path: list[int | str] = []
-    for part in loc:
-        members = _models(annotation)
-        if len(members) > 1:
-            annotation = next((member for member in members if _answers_to(member, part)), None)
-            continue
-        annotation = members[0] if members else annotation
-        if part == "[key]":
-            return _Place(tuple(path), None, at_key=True)
-        if isinstance(raw, dict) and isinstance(part, str) and part in raw:
-            raw = raw[part]
-        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
-            raw = raw[part]
-        else:
-            break
-        path.append(part)
-        annotation = _step(annotation, part)
-    members = _models(annotation)
-    return _Place(tuple(path), members[0] if len(members) == 1 else annotation)
-
-
-def _step(annotation: Any, part: int | str) -> Any:
-    """Type of what stands under a key or position of a value of some type."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
-            if part == (field.alias or name):
-                return field.annotation
-        return None
-    for member in _members(annotation):
-        arguments = get_args(member)
-        if get_origin(member) is dict:
-            return arguments[1]
-        if get_origin(member) in (tuple, list, set, frozenset):
-            homogeneous = len(arguments) == 1 or arguments[-1] is Ellipsis
-            return (
-                arguments[0] if homogeneous or not isinstance(part, int) else arguments[part % len(arguments)]
-            )
-    return None
-
-
-def _members(annotation: Any) -> list[Any]:
-    """Members of a union (one for what is none), without None; tags are kept."""
-    bare = _bare(annotation)
-    if get_origin(bare) in (Union, types.UnionType):
-        return [member for member in get_args(bare) if member is not type(None)]
-    return [annotation if get_origin(annotation) is Annotated and _tag(annotation) else bare]
-
-
-def _models(annotation: Any) -> list[Any]:
-    """Members of a union that are models."""
+def _meant(error: ValidationError, model: type[BaseModel], raw: Any) -> list[tuple[ErrorDetails, Place]]:
+    """Errors with their places; of a union of models those of the member that fits best."""
     found = []
-    for member in _members(annotation):
-        bare = _bare(member)
-        if isinstance(bare, type) and issubclass(bare, BaseModel):
-            found.append(member if _tag(member) else bare)
-    return [_bare(found[0])] if len(found) == 1 else found
-
-
-def _bare(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-
-
-def _tag(annotation: Any) -> str | None:
-    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    return next((item.tag for item in metadata if isinstance(item, Tag)), None)
-
-
-def _answers_to(member: Any, label: int | str) -> bool:
-    """Whether pydantic means this member of a union by that part of a location."""
-    model = _bare(member)
-    literals = [
-        value
-        for field in model.model_fields.values()
-        if get_origin(field.annotation) is Literal
-        for value in get_args(field.annotation)
+    for details in error.errors(include_url=False):
+        loc = details["loc"][:-1] if details["type"] in _ABOUT_KEYS else details["loc"]
+        found.append((details, find(model, loc, raw)))
+    weights: Counter[tuple[Path, int | str]] = Counter()
+    for details, place in found:
+        for choice in place.choices:
+            # The type that a mapping names decides which member was meant.
+            weights[choice] += 100 if details["type"] == "literal_error" else 1
+    best: dict[Path, int | str] = {}
+    for (path, label), _ in weights.most_common()[::-1]:
+        best.setdefault(path, label)
+    return [
+        (details, place)
+        for details, place in found
+        if all(best[path] == label for path, label in place.choices)
     ]
-    return label in (_tag(member), model.__name__, *literals)
 
 
 def _union(annotation: Any) -> str | None:
     """``a whole number or text`` for a union of scalars."""
     wanted = dict.fromkeys(
-        _SCALARS[bare] for member in _members(annotation) if (bare := _bare(member)) in _SCALARS
+        _SCALARS[kind] for member in members(annotation) if (kind := bare(member)) in _SCALARS
     )
     if len(wanted) == len(set(_SCALARS.values())):
         return "a single value"
     return " or ".join(wanted) if len(wanted) > 1 else None
 
 
-def _one(details: ErrorDetails, place: _Place, known: Iterable[str]) -> list[Problem]:
+def _one(details: ErrorDetails, place: Place, known: Iterable[str]) -> list[Problem]:
     """One error of pydantic as problems; its own validators may have found several."""
     kind, path, context = details["type"], place.path, details.get("ctx", {})
     cause = context.get("error")
@@ -211,8 +133,20 @@ def _one(details: ErrorDetails, place: _Place, known: Iterable[str]) -> list[Pro
         keys = [*place.keys, *(known if not path else ())]
         hint, meant = did_you_mean(key, keys), closest(key, keys)
         return [Problem((*path, key), f"unknown key {key!r}", hint, at_key=True, meant=meant)]
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return [_tag_problem(context, path)]
     message, hint = _message(details, context, path)
     return [Problem(path, message, hint, at_key=place.at_key)]
+
+
+def _tag_problem(context: Mapping[str, Any], path: Path) -> Problem:
+    """The key that decides between several forms of a mapping is missing or unknown."""
+    key = str(context["discriminator"]).strip("'")
+    if "tag" not in context:
+        return Problem(path, f"the key {key!r} is missing", at_key=True, missing=key)
+    choices = str(context["expected_tags"]).replace("'", "").split(", ")
+    message = f"{context['tag']!r} is not one of {', '.join(choices)}"
+    return Problem((*path, key), message, did_you_mean(str(context["tag"]), choices))
 
 
 def _message(details: ErrorDetails, context: Mapping[str, Any], path: Path) -> tuple[str, str]:

@@ -30,7 +30,7 @@ def trait_types(profiles: Profiles, streams: Mapping[str, Stream]) -> dict[str, 
     """Column type of every field and trait, fields first, in the order of the project.
 
     :param streams: by :attr:`Stream.ref`.
-    :raises ConfigurationError: one names a stream or column that is not there.
+    :raises ConfigurationError: one names no stream or column that it could be computed from.
     """
     types: dict[str, str] = {}
     for name, field in profiles.fields.items():
@@ -46,10 +46,11 @@ def field_type(field: ProfileField, streams: Mapping[str, Stream]) -> str | None
 
 
 def trait_type(trait: Trait, streams: Mapping[str, Stream]) -> str | None:
-    """Type of the trait; None when its column does not exist."""
+    """Type of the trait; None when it has no column that it could be computed from."""
     if trait.type in _FIXED:
         return _FIXED[trait.type]
-    return column_type(trait.stream, trait.column, streams)
+    kind = column_type(trait.stream, trait.column, streams)
+    return None if trait.type == "sum" and kind not in NUMERIC else kind
 
 
 def column_type(stream: str, column: str | None, streams: Mapping[str, Stream]) -> str | None:
@@ -62,6 +63,6 @@ def column_type(stream: str, column: str | None, streams: Mapping[str, Stream]) 
 
 def _known(name: str, kind: str | None) -> str:
     if kind is None:
-        msg = f"{name} names a stream or column that does not exist; validate the project to see where"
+        msg = f"{name} names no column that it could be computed from; validate the project to see why"
         raise ConfigurationError(msg)
     return kind

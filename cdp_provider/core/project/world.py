@@ -35,6 +35,7 @@ class World:
             **dict.fromkeys((*project.profiles.fields, *project.profiles.traits)),
             **{name: field_type(field, self.streams) for name, field in self.intact("profiles", "fields")},
             **{name: trait_type(trait, self.streams) for name, trait in self.intact("profiles", "traits")},
+            **dict.fromkeys(project.profiles.fields.keys() & project.profiles.traits.keys()),
         }
 
     def is_broken(self, *path: str) -> bool:

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A good project becomes typed models; each fault is told once, at its place, in plain words."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdp_provider.core.project.faults import ProjectError
+from cdp_provider.core.project.loader import load
+from tests.core.project.example import GOOD, KINDS, ApiOptions, CursorPaging, faults, load_text
+
+
+def test_a_good_project_has_no_faults():
+    assert faults(GOOD) == ()
+
+
+def test_names_options_and_shorthands_are_filled_in():
+    project = load_text(GOOD)
+    customers = project.sources["crm"].streams["customers"]
+    assert (customers.source, customers.name, customers.ref) == ("crm", "customers", "crm.customers")
+    assert customers.primary_key == ("customer_id",)
+    assert customers.columns["email"].type == "string"
+    expected = ApiOptions(
+        path="/customers", paging=CursorPaging(type="cursor", next="next_cursor"), cursor="updated_at"
+    )
+    assert customers.options == expected
+    assert project.destinations["mail"].name == "mail"
+    assert project.destinations["mail"].rate.per == timedelta(seconds=1)
+    assert [stream.ref for stream in project.streams()] == ["crm.customers", "web.events", "web.products"]
+    field = project.profiles.fields["email"].sources[1]
+    assert (field.stream, field.column) == ("web.products", "owner")
+
+
+def test_constants_take_the_type_of_what_they_are_compared_with():
+    project = load_text(GOOD)
+    reachable, spent, any_of, _ = project.segments["vip"].where.all
+    born, last_seen, orders = any_of.any
+    assert reachable.segment == "reachable"
+    assert type(spent.at_least) is Decimal
+    assert born.before == date(2000, 1, 1)
+    assert last_seen.after == datetime(2026, 1, 1, tzinfo=UTC)
+    assert orders.where["price"].between == (Decimal(1), Decimal("99.5"))
+    assert type(project.profiles.traits["spent"].where["price"].more_than) is Decimal
+    assert project.segments["reachable"].where.is_ is True
+
+
+def test_sections_may_stand_empty_and_anchors_are_fine():
+    text = GOOD[: GOOD.index("profiles:")] + "profiles:\nsegments:\nsyncs:\n"
+    text = text.replace("email: {priority: 2,", "email: &mail {priority: 2,").replace(
+        "    phone: {normalize", "    second_email: {<<: *mail, priority: 3}\n    phone: {normalize"
+    )
+    assert load_text(text).identity.identifiers["second_email"].normalize == "email"
+
+
+def test_a_sync_may_omit_its_segment():
+    assert faults(GOOD.replace("    segment: vip\n", "").replace("mode: mirror", "mode: upsert")) == ()
+
+
+ONE_FAULT = yaml.safe_load((Path(__file__).parent / "one_fault.yaml").read_text())
+
+
+@pytest.mark.parametrize(("old", "new", "pointed", "path", "message"), ONE_FAULT)
+def test_one_fault_at_its_place(old: str, new: str, pointed: str, path: str, message: str):
+    assert GOOD.count(old) >= 1
+    start = GOOD.index(old)
+    text = GOOD[:start] + new + GOOD[start + len(old) :]
+    found = faults(text)
+    assert [(fault.path, message in fault.message) for fault in found] == [(path, True)], [*map(str, found)]
+    position = text.index(pointed, max(text.rfind("\n", 0, start), 0) if new else 0)
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    assert (found[0].line, found[0].column) == (line, column), str(found[0])
+    assert found[0].file == "cdp.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("        columns: {sku", "        colums: {sku", "did you mean 'columns'?"),
+        ("format: ndjson", "fromat: ndjson", "did you mean 'format'?"),
+        ("    type: api", "    type: apy", "did you mean 'api'?"),
+        ("crm.customers.email,", "crm.customer.email,", "did you mean 'crm.customers'?"),
+        ("{trait: spent, at", "{trait: spend, at", "did you mean 'spent'?"),
+        ("    segment: vip\n", "    segment: vi\n", "did you mean 'vip'?"),
+        ("destination: mail", "destination: crm", "known: mail"),
+        ("path: products.csv", "pth: products.csv", "did you mean 'path'?"),
+    ],
+)
+def test_hints(old: str, new: str, hint: str):
+    found = faults(GOOD.replace(old, new, 1))
+    assert [fault.hint for fault in found] == [hint]
+
+
+def test_all_faults_come_at_once_and_without_consequences():
+    text = (
+        GOOD.replace(
+            "primary_key: sku", "primary_key: nope"
+        )  # breaks the stream that profiles.fields.email reads
+        .replace("type: sum,", "type: summ,")  # breaks the trait that segments and syncs use
+        .replace("event: Order", "event: 7", 1)
+        .replace("destination: mail", "destination: post")
+        .replace("consent, is: true", "consnt, is: true")
+        .replace("idle: {type", "idle: {typ")
+    )
+    assert [fault.path for fault in faults(text)] == [
+        "sources.web.streams.products.primary_key",
+        "profiles.traits.spent.type",
+        "profiles.traits.idle.typ",
+        "segments.reachable.where.trait",
+        "segments.vip.where.all[2].any[2].event",
+        "syncs.vip_to_mail.destination",
+    ]
+
+
+def test_a_lost_section_is_one_fault():
+    assert [fault.path for fault in faults(GOOD.replace("profiles:", "profile:"))] == ["profile"]
+    assert [fault.path for fault in faults(GOOD.replace("sources:", "sorces:"))] == ["sorces"]
+    assert [fault.path for fault in faults(GOOD.replace("  web:\n", "  web: 5\n  x:\n"))] == ["sources.web"]
+    lost = GOOD.replace("segments:\n", "segments: all\nold:\n")
+    assert [fault.path for fault in faults(lost)] == ["segments", "old"]
+
+
+def test_a_circle_names_its_members():
+    text = GOOD.replace("where: {trait: consent, is: true}", "where: {none: [{segment: vip}]}")
+    (fault,) = faults(text)
+    assert fault.message == "segments refer to each other in a circle: reachable -> vip -> reachable"
+    assert fault.path == "segments.reachable.where.none[0].segment"
+
+
+def test_a_stream_without_identifiers_serves_no_profile():
+    found = faults(GOOD.replace("        identifiers: {email: owner}\n", ""))
+    assert [(fault.path, fault.hint) for fault in found] == [
+        ("profiles.fields.email.from[1]", "add 'identifiers' to the stream web.products")
+    ]
+
+
+def test_a_fault_shows_its_line_and_survives_pickling():
+    with pytest.raises(ProjectError) as caught:
+        load_text(GOOD.replace("spent, at_least", "spend, at_least"))
+    expected = (
+        "1 fault in the project file\n"
+        "cdp.yaml:67:18 segments.vip.where.all[1].trait: there is no field or trait 'spend'\n"
+        "    67 |         - {trait: spend, at_least: 500}\n"
+        "       |                   ^ did you mean 'spent'?"
+    )
+    assert str(caught.value) == expected.replace("67", str(caught.value.faults[0].line)).replace(
+        ":18 ", ":19 "
+    )
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
+
+
+def test_secrets_in_the_file_are_not_repeated():
+    found = faults(GOOD.replace("    connection: crm_api", "    connection: crm_api\n    api_token: hunter2"))
+    assert len(found) == 1
+    assert "hunter2" not in str(found[0])
+    assert "api_token: ***" in str(found[0])
+
+
+def test_files_that_cannot_be_read(tmp_path: Path):
+    (tmp_path / "latin.yaml").write_bytes("project: shop\nowner: Jürgen\n".encode("latin-1"))
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "comment.yaml").write_text("# later\n")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    for name, words in {
+        "missing.yaml": "no such file",
+        ".": "directory",
+        "latin.yaml": "latin.yaml:2:9: the file is not UTF-8",
+        "empty.yaml": "the file is empty",
+        "comment.yaml": "the file is empty",
+        "list.yaml": "not a mapping",
+        "x" * 300: "cannot be read",
+    }.items():
+        with pytest.raises(ProjectError) as caught:
+            load(tmp_path / name, KINDS)
+        assert words in str(caught.value)
+
+
+def test_a_file_with_a_byte_order_mark_loads(tmp_path: Path):
+    (tmp_path / "cdp.yaml").write_text(GOOD, encoding="utf-8-sig")
+    assert load(tmp_path / "cdp.yaml", KINDS).project == "shop"
+
+
+_VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.dates(), st.datetimes(),
+    st.just([]), st.just({}), st.just({"a": 1}), st.just(["vip"]), st.sampled_from(["email", "web.events"]),
+)  # fmt: skip
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, child in items for place in _places(child, (*path, key)))][
+        0 if path else 1 :
+    ]
+
+
+_TREE = yaml.safe_load(GOOD)
+_PLACES = _places(_TREE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    changes=st.lists(
+        st.tuples(st.sampled_from(_PLACES), st.sampled_from("drop set rename".split()), _VALUES), max_size=4
+    )
+)
+def test_whatever_is_changed_only_project_errors_come_out(changes: list[tuple[tuple[Any, ...], str, Any]]):
+    tree = copy.deepcopy(_TREE)
+    for path, change, value in changes:
+        parent = tree
+        try:
+            for part in path[:-1]:
+                parent = parent[part]
+            parent[path[-1]]
+        except (KeyError, IndexError, TypeError):
+            continue
+        if isinstance(parent, str):
+            continue
+        if change == "set":
+            parent[path[-1]] = value
+        elif change == "drop" or isinstance(parent, list):
+            del parent[path[-1]]
+        else:
+            parent[f"{path[-1]}x"] = parent.pop(path[-1])
+    for fault in faults(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)):
+        assert fault.message
+        assert fault.line > 0
