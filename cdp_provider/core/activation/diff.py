@@ -91,7 +91,8 @@ class Shape:
     def fault_sql(self, warehouse: Warehouse) -> str:
         """Why a payload has no JSON form; null for most."""
         cases = [
-            f"when lower(cast(p.{warehouse.quote(column)} as varchar)) in {_NOT_FINITE} then 'the value of {column} is not a finite number'"
+            f"when lower(cast(p.{warehouse.quote(column)} as varchar)) in {_NOT_FINITE}"
+            f" then 'the value of {column} is not a finite number'"
             for column in self.sync.fields.values()
             if self.types[column] in ("double", "double precision")
         ]
@@ -180,8 +181,8 @@ def plan(session: Session, shape: Shape, run: Run) -> Plan:
 
 
 def _find_desired(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
-    """Fill ``sync_desired``, one row per profile: ``keyed`` when its key is usable and its own, ``reason`` when
-    it cannot be sent. Of profiles that share a key the oldest has it."""
+    """Fill ``sync_desired``, one row per profile: ``keyed`` when its key is usable and its own, ``reason``
+    when it cannot be sent. Of profiles that share a key the oldest has it."""
     warehouse = session.warehouse
     key = shape.key_sql(warehouse)
     members = (

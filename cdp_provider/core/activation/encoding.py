@@ -24,5 +24,4 @@ def _encode_other(value: Any) -> Any:
     if isinstance(value, Decimal):
         text = f"{value:f}"
         return orjson.Fragment(text.rstrip("0").rstrip(".") if "." in text else text)
-    msg = f"a value of type {type(value).__name__} has no JSON form"
-    raise TypeError(msg)
+    raise TypeError  # orjson names the type in its own

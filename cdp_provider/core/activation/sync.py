@@ -139,8 +139,8 @@ def _finish(session: Session, planned: diff.Plan, report: Report) -> None:
         if counts.rejected and not counts.ever:
             msg = (
                 f"destination {sync.destination} rejected all {counts.rejected} records of sync {sync.name}"
-                " and has never accepted one; see the reasons in sync_ledger, correct the sync's key and fields"
-                " or the destination's settings"
+                " and has never accepted one; see the reasons in sync_ledger, correct the sync's key and"
+                " fields or the destination's settings"
             )
             raise DeliveryError(msg)
         report.write(session)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vendor without a rate limit, and a scene on each engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdp_provider.core.activation.limiter import SqliteLimits
+from cdp_provider.testing.vendor import VendorServer
+from tests.core.activation.scene import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cdp_provider.core.warehouse import Warehouse
+
+
+@pytest.fixture
+def vendor() -> Iterator[VendorServer]:
+    with VendorServer(mail_rate=None, crm_rate=None) as server:
+        yield server
+
+
+@pytest.fixture
+def scene(warehouse: Warehouse, vendor: VendorServer, tmp_path: Path) -> Iterator[Scene]:
+    limits = SqliteLimits(tmp_path / "limits.sqlite")
+    yield Scene(warehouse, vendor.url, limits)
+    limits.close()
