@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Model)
 
-#: Sections that may stand empty, as they do when all of their lines are commented out.
+#: Sections that may stand empty, as they do when all of their lines are comments; so may their parts.
 _SECTIONS = ("identity", "profiles", "segments", "destinations", "syncs")
 
 
@@ -121,6 +121,7 @@ class _Reading:
         given = self._mapping(raw, path)
         if given is None:
             return None
+        given = {key: value for key, value in given.items() if value is not None or key not in parts}
         built = {
             key: self._each(given, (*path, key), partial(self._model, part)) for key, part in parts.items()
         }

@@ -29,10 +29,12 @@ def json_schema(kinds: Kinds) -> dict[str, Any]:
     definitions.pop("Options", None)
     for name in ("Source", "Stream", "Destination", "Segment", "Sync"):
         _drop(definitions[name], _FILLED)
-    for section in ("identity", "profiles"):
-        schema["properties"][section] = {"anyOf": [schema["properties"][section], {"type": "null"}]}
-    for section in ("segments", "destinations", "syncs"):
-        schema["properties"][section]["type"] = ["object", "null"]
+    sections = [schema["properties"][name] for name in ("segments", "destinations", "syncs")]
+    for name in ("Identity", "Profiles"):
+        sections += [definitions[name], *definitions[name]["properties"].values()]
+    for section in sections:
+        if section.get("type") == "object":
+            section["type"] = ["object", "null"]
     _split_sources(definitions, kinds.sources)
     _split_destinations(definitions, kinds.destinations)
     return {"$schema": _DIALECT, **schema}

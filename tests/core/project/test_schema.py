@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Editors accept what the loader accepts, and mark a misspelt key."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from cdp_provider.core.project.schema import json_schema
+from tests.core.project.example import GOOD, KINDS, load_text
+
+SCHEMA = json_schema(KINDS)
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def as_json(text: str) -> Any:
+    """As an editor sees the file: dates are text."""
+    return json.loads(json.dumps(yaml.safe_load(text), default=str))
+
+
+def test_the_schema_is_valid_and_accepts_the_good_project():
+    Draft202012Validator.check_schema(SCHEMA)
+    assert [error.message for error in VALIDATOR.iter_errors(as_json(GOOD))] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("format: ndjson", "optional: true\n        contract: {freshness: 2 days}"),
+        GOOD.replace("crm.customers.born", "{stream: crm.customers, column: born}"),
+        GOOD[: GOOD.index("  traits:")] + "  traits:\nsegments:\nsyncs:\n",
+        GOOD[: GOOD.index("segments:")] + "segments:\ndestinations:\nsyncs:\n",
+        GOOD.replace("at_least: 500", "between: [1, 2.5]").replace("30 days", "1 week"),
+    ],
+)  # fmt: skip
+def test_other_spellings_are_accepted_by_both(text: str):
+    assert load_text(text)
+    assert [error.message for error in VALIDATOR.iter_errors(as_json(text))] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("segments:\n", "segmnts:\n", []),
+        ("path: products.csv", "pth: products.csv", ["sources", "web", "streams", "products"]),
+        ("format: ndjson", "format: xml", ["sources", "web", "streams", "events", "format"]),
+        ("format: ndjson", "paging: {type: page}", ["sources", "web", "streams", "events"]),
+        ("    connection: crm_api\n", "", ["sources", "crm"]),
+        ("type: api", "type: apy", ["sources", "crm", "type"]),
+        ("upsert:", "upsrt:", ["destinations", "mail"]),
+        ("keep: source_priority", "keep: newest", ["profiles", "fields", "email", "keep"]),
+        ("mode: mirror", "mod: mirror", ["syncs", "vip_to_mail"]),
+        ("30 days", "30 moons", ["profiles", "traits", "visits", "within_last"]),
+    ],
+)
+def test_misspelt_keys_and_values_are_marked(old: str, new: str, place: list[str]):
+    errors = list(VALIDATOR.iter_errors(as_json(GOOD.replace(old, new, 1))))
+    assert place in [list(error.absolute_path) for error in errors]
+
+
+def test_a_misspelt_operator_in_a_segment_is_marked():
+    broken = as_json(GOOD.replace("at_least: 500", "at_lest: 500"))
+    assert list(VALIDATOR.iter_errors(broken))
