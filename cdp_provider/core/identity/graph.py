@@ -62,7 +62,8 @@ class Known:
     :param heads: per identifier, whether a profile is named after it.
     :param counts: profile id -> type -> identifiers it holds.
     :param last_node: the largest node id there is; 0 when there is none.
-    :param published: profile ids that somebody may remember besides those in `profiles`.
+    :param published: profile ids that somebody may remember, besides those in `profiles`. Only their merges
+        are recorded, not those of profiles that came and went within a run.
     """
 
     nodes: NDArray[np.int64]
@@ -94,44 +95,35 @@ class Graph:
         self._set: list[int] = (places - fresh).tolist()
         self._parents = list(range(len(self._labels)))
         self._counts = [self._pack(known.counts[label]) for label in self._labels]
-        self._births = [-1] * len(self._labels)  # row that made the set; -1: it stood before
         self._before = len(self._labels)
         self._nodes: list[int] = known.nodes.tolist()
         self._next = known.last_node + 1
         self._published = known.published
-        self._run_start = 0
         #: identifiers that became part of the graph, in order, and the rows that carried them in.
         self.accepted: list[int] = []
         self.accepted_rows: list[int] = []
         self.merges: list[Merge] = []
         self.refusals: list[Refusal] = []
 
-    def take(self, columns: Sequence[NDArray[np.int64]], seqs: NDArray[np.int64]) -> None:
+    def take(self, columns: Sequence[NDArray[np.int64]]) -> None:
         """Go through all rows in order.
 
         :param columns: per type, the identifier of each row or -1.
-        :param seqs: per row, the identity run it belongs to; ascending. Profiles are published where one run
-            ends: only their merges are recorded, not those of sets that came and went within a run.
         """
-        if not len(seqs):
-            return
-        combos, members = _combos(columns, len(seqs))
+        combos, members = _combos(columns)
         settled = bytearray(len(members))
-        starts = np.flatnonzero(np.diff(seqs, prepend=seqs[:1] - 1)).tolist()
-        for start, stop in zip(starts, [*starts[1:], len(seqs)], strict=True):
-            self._run_start = start
-            for row, combo in enumerate(combos[start:stop].tolist(), start):
-                if not settled[combo]:
-                    settled[combo] = self._place(row, [i for i in members[combo] if i >= 0])
+        for row, combo in enumerate(combos.tolist()):
+            if not settled[combo]:
+                settled[combo] = self._place(row, [i for i in members[combo] if i >= 0])
 
     def _place(self, row: int, identifiers: list[int]) -> bool:
         """Accept the row's identifiers, dropping the weakest while a limit is in the way.
 
         :returns: whether none was dropped.
         """
-        sets, parents, counts, units, kinds = self._set, self._parents, self._counts, self._units, self._kinds
+        sets, parents, units, kinds = self._set, self._parents, self._units, self._kinds
         whole = True
-        while identifiers:
+        while True:
             total = 0
             roots: set[int] = set()
             fresh: list[int] = []
@@ -144,18 +136,18 @@ class Graph:
                 while parents[at] != at:
                     parents[at] = at = parents[parents[at]]
                 roots.add(at)
-            if not fresh and len(roots) == 1:
-                break
+            if not fresh and len(roots) < 2:
+                return whole
             for at in roots:
-                total += counts[at]
-            if (self._room - total) & self._guards != self._guards:
-                kind = self._over_limit(total, roots)
-                if kind is not None:
-                    self.refusals.append(Refusal(row, identifiers.pop(), kind))
-                    whole = False
-                    continue
-            self._join(row, identifiers, roots, fresh, total)
-            break
+                total += self._counts[at]
+            if (self._room - total) & self._guards == self._guards:
+                break
+            kind = self._over_limit(total, roots)
+            if kind is None:
+                break
+            self.refusals.append(Refusal(row, identifiers.pop(), kind))
+            whole = False
+        self._join(row, identifiers, roots, fresh, total)
         return whole
 
     def _over_limit(self, total: int, roots: set[int]) -> int | None:
@@ -172,33 +164,48 @@ class Graph:
 
     def _join(self, row: int, identifiers: list[int], roots: set[int], fresh: list[int], total: int) -> None:
         """Make one set of the roots and the fresh identifiers; the smallest id wins."""
-        labels, nodes = self._labels, self._nodes
+        labels = self._labels
+        if fresh:
+            oldest = self._accept(row, fresh)
+            if not roots or oldest < min([labels[at] for at in roots]):
+                winner = self._new_set(oldest)
+                roots.add(winner)
+            else:
+                winner = min(roots, key=labels.__getitem__)
+            for identifier in fresh:
+                self._set[identifier] = winner
+                if self._published and self._nodes[identifier] in self._published:
+                    self._record(row, self._nodes[identifier], winner, identifiers)
+        else:
+            winner = min(roots, key=labels.__getitem__)
+        self._counts[winner] = total
+        if len(roots) > 1:
+            for at in roots:
+                if at != winner:
+                    self._parents[at] = winner
+                    if at < self._before or labels[at] in self._published:
+                        self._record(row, labels[at], winner, identifiers)
+
+    def _accept(self, row: int, fresh: list[int]) -> int:
+        """Give the identifiers nodes, where they have none yet; returns the oldest of these nodes."""
+        nodes = self._nodes
         for identifier in fresh:
             if not nodes[identifier]:
                 nodes[identifier] = self._next
                 self._next += 1
             self.accepted.append(identifier)
             self.accepted_rows.append(row)
-        winner = min(roots, key=labels.__getitem__, default=-1)
-        oldest = min([nodes[identifier] for identifier in fresh], default=0)
-        if winner < 0 or 0 < oldest < labels[winner]:
-            winner = len(labels)
-            labels.append(oldest)
-            self._parents.append(winner)
-            self._counts.append(0)
-            self._births.append(row)
-        for identifier in fresh:
-            self._set[identifier] = winner
-            if self._published and nodes[identifier] != labels[winner] and nodes[identifier] in self._published:
-                self._record(row, nodes[identifier], winner, identifiers)
-        for at in roots:
-            if at != winner:
-                self._parents[at] = winner
-                if self._births[at] < self._run_start or labels[at] in self._published:
-                    self._record(row, labels[at], winner, identifiers)
-        self._counts[winner] = total
+        return nodes[fresh[0]] if len(fresh) == 1 else min([nodes[identifier] for identifier in fresh])
+
+    def _new_set(self, label: int) -> int:
+        self._labels.append(label)
+        self._parents.append(len(self._parents))
+        self._counts.append(0)
+        return len(self._parents) - 1
 
     def _record(self, row: int, loser: int, winner: int, identifiers: list[int]) -> None:
+        if loser == self._labels[winner]:
+            return
         kinds = tuple(self._kinds[identifier] for identifier in identifiers)
         self.merges.append(Merge(loser, self._labels[winner], row, kinds))
 
@@ -229,16 +236,14 @@ class Graph:
         return parents
 
 
-def _combos(
-    columns: Sequence[NDArray[np.int64]], rows: int
-) -> tuple[NDArray[np.int64], list[tuple[int, ...]]]:
+def _combos(columns: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], list[tuple[int, ...]]]:
     """Number the distinct combinations of identifiers in the order in which they are met.
 
     :returns: per row its combination; per combination its identifiers, one per type, -1 for none.
     """
-    combos = np.zeros(rows, np.int64)
-    if not columns:
-        return combos, [()]
+    if not columns or not len(columns[0]):
+        return np.empty(0, np.int64), []
+    combos = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         width = int(column.max()) + 2
         encoded = pa.array(combos * width + column + 1).dictionary_encode()

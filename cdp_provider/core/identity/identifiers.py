@@ -76,7 +76,7 @@ class Normalizer:
     def __init__(self, name: str, rule: Identifier) -> None:
         self._fold = _FOLDS.get(rule.normalize)
         self._region = rule.region
-        self._patterns = [_pattern(name, pattern) for pattern in rule.block_patterns]
+        self._patterns = [_pattern(name, pattern).fullmatch for pattern in rule.block_patterns]
         self._blocked = {self._fit(value.strip(), None) or value.strip() for value in rule.block}
 
     def __call__(self, text: str, region: str | None = None) -> tuple[str | None, str | None]:
@@ -103,7 +103,12 @@ class Normalizer:
         return _phone(text, tried)
 
     def _is_blocked(self, text: str) -> bool:
-        return text in self._blocked or any(pattern.fullmatch(text) for pattern in self._patterns)
+        if text in self._blocked:
+            return True
+        for matches in self._patterns:  # noqa: SIM110 - any() would triple the time of the commonest path
+            if matches(text):
+                return True
+        return False
 
 
 def _pattern(name: str, pattern: str) -> re.Pattern[str]:

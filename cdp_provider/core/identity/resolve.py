@@ -91,7 +91,7 @@ def _attempt(
     with warehouse.session() as session:
         known = store.read_known(session, rows, rules, plan)
     graph = Graph(rows.kinds, [rule.limit for rule in rules.values()], known)
-    graph.take(rows.columns, rows.seqs)
+    graph.take(rows.columns)
     changes = store.changes(rows, graph, [stream.ref for stream in streams], rules, run_ids)
     with warehouse.session() as session, session.lock("identity"):
         if superseded(session, report):

@@ -94,7 +94,7 @@ class History:
         filled = [{"key": f"k{n:05}", "at": None, **row} for n, row in enumerate(rows)]
         data = {name: [row.get(name) for row in filled] for name in of.columns}
         with self.warehouse.session() as session, session.transaction():
-            load_id = self._batch(session, of, load_id, len(rows), state, repr(sorted(map(repr, rows))))
+            load_id = self._batch(session, of, load_id, len(rows), state, repr(rows))
             raw = self.warehouse.table(of.raw_table)
             session.execute(f"delete from {raw} where _load_id = :id", {"id": load_id})
             types = {"timestamp": pa.timestamp("us", tz="UTC"), "integer": pa.int64()}
