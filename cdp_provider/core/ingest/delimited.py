@@ -24,6 +24,8 @@ from cdp_provider.core.ingest.lines import (
     RETURN,
     BadRow,
     Block,
+    Bytes,
+    Mask,
     Numbers,
     chunks,
     line_spans,
@@ -157,7 +159,7 @@ def _structure(data: bytes, delimiter: str, width: int, *, last: bool) -> _Struc
 
 
 def _compact(
-    starts: Numbers, ends: Numbers, keep: Numbers, faults: dict[int, str], stop: int, cut: int
+    starts: Numbers, ends: Numbers, keep: Mask, faults: dict[int, str], stop: int, cut: int
 ) -> _Structure:
     lines = np.flatnonzero(keep)
     index = {int(line): i for i, line in enumerate(lines) if int(line) in faults} if faults else {}
@@ -179,7 +181,9 @@ def _join(
     Each such line is tried once with the stretch up to the next, so the work is linear.
     """
     record = _record_pattern(delimiter, width)
-    joined, broken, k = [], [], 0
+    joined: list[tuple[int, int]] = []
+    broken: list[int] = []
+    k = 0
     while k < len(odd):
         first = int(odd[k])
         if k + 1 == len(odd):
@@ -204,7 +208,7 @@ def _record_pattern(delimiter: str, width: int) -> re.Pattern[bytes]:
 
 
 def _count_fields(
-    bytes_: Numbers,
+    bytes_: Bytes,
     starts: Numbers,
     ends: Numbers,
     quotes: Numbers,
@@ -230,7 +234,7 @@ def _count_fields(
 
 
 def _check_quotes(
-    bytes_: Numbers,
+    bytes_: Bytes,
     starts: Numbers,
     ends: Numbers,
     quotes: Numbers,

@@ -58,7 +58,7 @@ class HttpOptions(Options):
     """How a stream is read from an HTTP API.
 
     :param path: below the connection's base URL.
-    :param records: dotted path of the list of records in the answer; empty when the answer itself is the list.
+    :param records: dotted path of the list of records in the answer; empty when the answer is the list.
     """
 
     path: str
@@ -87,7 +87,7 @@ class Patience:
         """Seconds until the next try, or None to give up. `attempt` counts from 1."""
         if attempt >= self.tries or (wanted is not None and wanted > self.longest):
             return None
-        backoff = min(self.longest, self.base * 2 ** (attempt - 1))
+        backoff: float = min(self.longest, self.base * 2 ** (attempt - 1))
         jittered = backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         return jittered if wanted is None else wanted + 0.1 * jittered
 
@@ -129,7 +129,7 @@ class HttpConnector(Connector):
         return Fetched(
             [RawFile(path, f"GET {options.path}", "ndjson")],
             cursor=progress.cursor() if progress else None,
-            bytes=walk.bytes,
+            bytes=walk.received,
             detail={"requests": walk.requests, **({"left_for_later": progress.left} if progress else {})},
         )
 
@@ -142,7 +142,7 @@ class _Walk:
     options: HttpOptions
     patience: Patience
     requests: int = 0
-    bytes: int = 0
+    received: int = 0
     _seen: set[bytes] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
     _empty: int = 0
@@ -165,20 +165,21 @@ class _Walk:
         while True:
             attempt += 1
             self.requests += 1
+            failure: RetryableError | DataError
             try:
-                response = self.client.request(
-                    "GET", asked[0], params=asked[1], headers=self.options.headers
-                )
-                answer = _load(response)
-            except (RetryableError, DataError) as error:
-                # Half an answer or a maintenance page is often gone a second later.
-                pause = self.patience.pause(attempt, getattr(error, "retry_after", None))
-                if pause is None:
-                    raise
-                time.sleep(pause)
+                response = self.client.request("GET", asked[0], params=asked[1], headers=self.options.headers)
+            except RetryableError as error:
+                failure = error
             else:
-                self.bytes += len(response.body)
-                return response, answer
+                self.received += len(response.body)
+                try:
+                    return response, _load(response)
+                except DataError as error:  # a maintenance page is often gone a second later
+                    failure = error
+            pause = self.patience.pause(attempt, getattr(failure, "retry_after", None))
+            if pause is None:
+                raise failure
+            time.sleep(pause)
 
     def _records(self, response: Response, answer: Any) -> list[Any]:
         records = dig(answer, self.options.records)
@@ -204,23 +205,21 @@ class _Walk:
     def _refuse_repetition(self, response: Response, records: list[Any]) -> None:
         self._empty = 0 if records else self._empty + 1
         if self._empty > _MAX_EMPTY:
-            msg = f"GET {self.options.path} gave {_MAX_EMPTY} pages without a record; check `paging` of the stream"
+            msg = f"GET {self.options.path} gave {_MAX_EMPTY} pages without a record; check `paging`"
             raise DataError(msg)
         if not records:
             return
         digest = hashlib.sha256(_dump(records)).digest()
         if digest in self._seen:
             msg = (
-                f"GET {self.options.path} gave the same page twice (request {self.requests}); it seems to ignore"
-                " the paging parameter, so check `paging` of the stream"
+                f"GET {self.options.path} gave the same page twice (request {self.requests}); it seems to"
+                " ignore the paging parameter, so check `paging` of the stream"
             )
             raise DataError(msg)
         self._seen.add(digest)
 
 
-def _progress(
-    stream: Stream, options: HttpOptions, cursor: Cursor | None, window: Window
-) -> Progress | None:
+def _progress(stream: Stream, options: HttpOptions, cursor: Cursor | None, window: Window) -> Progress | None:
     if options.cursor is None:
         return None
     column = stream.columns.get(options.cursor.column)
@@ -238,13 +237,14 @@ def _progress(
 
 
 def _load(response: Response) -> Any:
-    """The answer as JSON, with every digit of its numbers and whatever else ``json`` can read: a record that
-    is not clean becomes one bad row, not the end of the batch."""
+    """The answer as JSON, with every digit of its numbers. What is not clean JSON but readable is read: then
+    one record is bad and not the whole page."""
+    body = quote_long_numbers(response.body)
     try:
-        return orjson.loads(quote_long_numbers(response.body))
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(response.body)
+            return json.loads(body, parse_constant=str)
         except (ValueError, RecursionError):
             response.fail_as_not_json()
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cdp_provider.core.ingest.base import RawFile
 
 Numbers: TypeAlias = "npt.NDArray[np.int64]"
+Bytes: TypeAlias = "npt.NDArray[np.uint8]"
+Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 #: Bytes taken from a file at a time.
 BLOCK = 32 * 1024 * 1024
@@ -95,8 +97,8 @@ def chunks(file: RawFile) -> Iterator[tuple[bytes, bool]]:
             yield block, True
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         msg = (
-            f"{file.source} is not a whole gzip file ({type(error).__name__}); upload it again, or drop .gz from"
-            " its name if it is not compressed"
+            f"{file.source} is not a whole gzip file ({type(error).__name__}); upload it again, or drop .gz"
+            " from its name if it is not compressed"
         )
         raise DataError(msg) from error
 
@@ -113,7 +115,7 @@ def line_spans(data: bytes) -> tuple[Numbers, Numbers]:
     return starts, ends
 
 
-def not_blank(data: bytes, starts: Numbers, ends: Numbers) -> npt.NDArray[np.bool_]:
+def not_blank(data: bytes, starts: Numbers, ends: Numbers) -> Mask:
     """Which lines hold anything but white space."""
     keep = np.ones(len(starts), bool)
     for index in np.flatnonzero(np.isin(np.frombuffer(data, np.uint8)[starts], list(b" \t\r\n"))):

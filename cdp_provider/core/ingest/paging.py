@@ -16,7 +16,7 @@ Next: TypeAlias = tuple[str, dict[str, Any]]
 
 
 def dig(value: Any, path: str) -> Any:
-    """What stands at a dotted path; None where a part of it is missing. The empty path is the value itself."""
+    """What stands at a dotted path; None where a part is missing. The empty path is the value itself."""
     for part in path.split(".") if path else ():
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -96,6 +96,4 @@ class NoPaging(Model):
         return None
 
 
-Paging: TypeAlias = Annotated[
-    CursorPaging | PagePaging | UrlPaging | NoPaging, Field(discriminator="type")
-]
+Paging: TypeAlias = Annotated[CursorPaging | PagePaging | UrlPaging | NoPaging, Field(discriminator="type")]

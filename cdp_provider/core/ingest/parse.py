@@ -65,7 +65,7 @@ def schema(stream: Stream) -> pa.Schema:
 def parse(stream: Stream, files: Sequence[RawFile]) -> Parsed:
     """Type and check the records of `files`, in order.
 
-    :raises DataError: a file as a whole cannot be read: no gzip, no header, a header without a required column.
+    :raises DataError: a file cannot be read as a whole: no gzip, no header, one without a required column.
     """
     good, bad, read, base = [schema(stream).empty_table()], [BAD_SCHEMA.empty_table()], 0, 0
     with duckdb.connect(":memory:") as engine:
@@ -81,7 +81,9 @@ def parse(stream: Stream, files: Sequence[RawFile]) -> Parsed:
             base += lines
         rows, quarantined = pa.concat_tables(good), pa.concat_tables(bad)
         if rows.num_rows + quarantined.num_rows != read:
-            msg = f"{stream.ref}: {read} records became {rows.num_rows} good and {quarantined.num_rows} bad ones"
+            msg = (
+                f"{stream.ref}: {read} records, but {rows.num_rows} good and {quarantined.num_rows} bad ones"
+            )
             raise RuntimeError(msg)
         return Parsed(
             rows, quarantined, read, _duplicates(engine, stream.primary_key, rows), _unknown(engine, rows)
@@ -98,7 +100,9 @@ def _parse_block(
     """The typed rows and the bad ones of a block, each in the order of the file."""
     batches = block.table.to_batches(max_chunksize=_BATCH)
     engine.register("block", pa.Table.from_batches(batches, block.table.schema))
-    engine.execute(f"create or replace temp table checked as select *, {plan.record_fault()} as fault from block")
+    engine.execute(
+        f"create or replace temp table checked as select *, {plan.record_fault()} as fault from block"
+    )
     _look_closer(engine, plan)
     engine.execute(f"create or replace temp table typed as {plan.typed()}", plan.params or None)
     found = engine.execute("select position, fault from checked where fault is not null").fetchall()
@@ -135,9 +139,7 @@ def _look_closer(engine: duckdb.DuckDBPyConnection, plan: Plan) -> None:
 
 
 def _bad_table(source: str, rows: list[BadRow]) -> pa.Table:
-    return pa.table(
-        [[source] * len(rows), *([row[i] for row in rows] for i in range(3))], schema=BAD_SCHEMA
-    )
+    return pa.table([[source] * len(rows), *([row[i] for row in rows] for i in range(3))], schema=BAD_SCHEMA)
 
 
 def _shifted(table: pa.Table, name: str, base: int) -> pa.Table:
@@ -149,7 +151,7 @@ def _duplicates(engine: duckdb.DuckDBPyConnection, key: Sequence[str], rows: pa.
     engine.register("keys", rows.select(list(key)))
     distinct = engine.execute("select count(*) from (select distinct * from keys)").fetchall()[0][0]
     engine.unregister("keys")
-    return rows.num_rows - int(distinct)
+    return int(rows.num_rows) - int(distinct)
 
 
 def _unknown(engine: duckdb.DuckDBPyConnection, rows: pa.Table) -> list[str]:

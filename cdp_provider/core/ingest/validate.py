@@ -33,8 +33,9 @@ def quote(name: str) -> str:
 class Plan(ABC):
     """How the records in the relation ``checked`` become typed rows.
 
-    ``checked`` has ``position``, ``fault`` (null, or what is wrong with the record as a whole) and the raw
-    columns of its format; records with a fault are already counted as bad. Column number i of the stream has its text in ``t<i>`` and its value in ``v<i>``.
+    ``checked`` has ``position``, ``fault`` (null, or what is wrong with the record as a whole: such records
+    are already counted as bad) and the raw columns of its format. Column number i of the stream has its text
+    in ``t<i>`` and its value in ``v<i>``.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -43,7 +44,7 @@ class Plan(ABC):
 
     @abstractmethod
     def texts(self, records: str) -> str:
-        """Select ``position``, ``fault``, every ``t<i>`` and ``_extra`` from `records`, shaped as ``checked``."""
+        """Select ``position``, ``fault``, each ``t<i>`` and ``_extra`` from `records`, shaped as ``checked``."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -67,14 +68,16 @@ class Plan(ABC):
         """Select ``position`` and ``text`` of what DuckDB takes for JSON and another engine may not."""
 
     def typed(self) -> str:
-        """Select the rows as :func:`~cdp_provider.core.ingest.parse.schema` wants them, and ``bad``, a flag."""
+        """Select the rows as :attr:`~cdp_provider.core.ingest.parse.Parsed.rows` has them, and a flag ``bad``."""
         values = ", ".join(f"v{i} as {quote(name)}" for i, (name, _) in enumerate(self.columns))
-        conditions = " or ".join(f"({condition})" for condition, _ in self._faults())
-        return f"select {values}, position as _position, _extra, {conditions} as bad from ({self._values()}) valued"
+        bad = " or ".join(f"({condition})" for condition, _ in self._faults())
+        return f"select {values}, position as _position, _extra, {bad} as bad from ({self._values()}) valued"
 
     def bad(self) -> str:
         """Select ``position`` and ``reason`` of those rows of ``checked`` that are bad in ``typed``."""
-        reasons = ", ".join(f"case when {condition} then {reason} end" for condition, reason in self._faults())
+        reasons = ", ".join(
+            f"case when {condition} then {reason} end" for condition, reason in self._faults()
+        )
         chosen = "(select * from checked where position in (select _position from typed where bad)) checked"
         return f"select position, concat_ws('; ', {reasons}) as reason from ({self._values(chosen)}) valued"
 
@@ -86,10 +89,12 @@ class Plan(ABC):
         """Pairs of SQL: never-null condition, reason."""
         yield "fault is not null", "fault"
         for i, (name, column) in enumerate(self.columns):
-            shown = f"to_json(case when length(t{i}) > {_SHOWN} then left(t{i}, {_SHOWN}) || '…' else t{i} end)"
+            shown = (
+                f"to_json(case when length(t{i}) > {_SHOWN} then left(t{i}, {_SHOWN}) || '…' else t{i} end)"
+            )
             yield (
                 f"fault is null and t{i} is not null and v{i} is null",
-                f"{literal(f'column {quote(name)}: ')} || {shown} || {literal(f' is not {NOUNS[column.type]}')}",
+                f"'column {quote(name)}: ' || {shown} || ' is not {NOUNS[column.type]}'",
             )
             if name in self.stream.primary_key:
                 blank = f" or trim(t{i}) = ''" if column.type == "string" else ""
@@ -144,7 +149,8 @@ class JsonPlan(Plan):
         return (
             f"select position, line, {self._misplaced()} as fault, {', '.join(fields)},"
             f" nullif({self._pruned('rest')}, '{{}}') as _extra"
-            f" from (select position, line, {', '.join(extracts)} from {records} where fault is null) extracted"
+            f" from (select position, line, {', '.join(extracts)} from {records}"
+            " where fault is null) extracted"
         )
 
     def suspects(self) -> str:
@@ -152,7 +158,8 @@ class JsonPlan(Plan):
             "select position, line as text from checked where fault is null and"
             f" (regexp_matches(line, {literal(SUSPECT)})"
             # Counting brackets costs more than it is worth on short lines.
-            f" or length(line) > {2 * MAX_DEPTH} and length(line) - length(translate(line, '[{{', '')) > {MAX_DEPTH})"
+            f" or (length(line) > {2 * MAX_DEPTH}"
+            f" and length(line) - length(translate(line, '[{{', '')) > {MAX_DEPTH}))"
         )
 
     def _pointers(self, indexes: Sequence[int]) -> str:
@@ -218,8 +225,8 @@ class CsvPlan(Plan):
             shown = ", ".join(header)
             msg = (
                 f"the header of {source} lacks {', '.join(map(repr, missing))}, which {stream.ref} requires;"
-                f" it reads: {shown[:200]}{'…' if len(shown) > 200 else ''}. Correct the file, the delimiter, or"
-                " the column's path"
+                f" it reads: {shown[:200]}{'…' if len(shown) > 200 else ''}. Correct the file, the"
+                " delimiter, or the column's path"
             )
             raise DataError(msg)
         self.unknown = [i for i, name in enumerate(self.header) if name not in self.names]
@@ -231,7 +238,10 @@ class CsvPlan(Plan):
         ]
         pairs = ", ".join(f"cast($h{i} as varchar), f{i}" for i in self.unknown)
         extra = f"cast(json_object({pairs}) as varchar)" if pairs else "cast(null as varchar)"
-        return f"select position, fault, {', '.join(fields)}, {extra} as _extra from {records} where fault is null"
+        return (
+            f"select position, fault, {', '.join(fields)}, {extra} as _extra"
+            f" from {records} where fault is null"
+        )
 
     def suspects(self) -> str:
         held = [
