@@ -67,7 +67,7 @@ def record(key: str, **changed) -> Record:
 
 @pytest.fixture
 def serve(tmp_path) -> Iterator[Callable]:
-    """Returns a function: behaviour -> a delivery to a server that behaves so, and the list of what it saw."""
+    """Returns a function: behaviour -> a delivery to a server that behaves so, and what it saw."""
     opened = []
 
     def make(behave):
