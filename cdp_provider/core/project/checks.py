@@ -118,7 +118,7 @@ def _identifier_problems(world: World, name: str, identifier: Identifier) -> Ite
                     f"{key!r} serves phone numbers only, and {name!r} has 'normalize: {identifier.normalize}'"
                 )
                 yield Problem((*path, key), message, "add 'normalize: phone', or remove it", at_key=True)
-    elif identifier.region_column is not None and world.complete("sources"):
+    elif identifier.region_column is not None and world.all_streams():
         carriers = [stream for stream in world.streams.values() if name in stream.identifiers]
         columns = [column for stream in carriers for column in stream.columns]
         if carriers and identifier.region_column not in columns:

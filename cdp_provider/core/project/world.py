@@ -46,6 +46,13 @@ class World:
         """Whether the names of a section's members are all known, though a member itself may be broken."""
         return not any(path[:length] in self._broken for length in range(1, len(path) + 1))
 
+    def all_streams(self) -> bool:
+        """Whether every stream of the project is known and valid."""
+        named = {stream.ref for stream in self.project.streams()}
+        return named == self.streams.keys() and all(
+            self.complete("sources", source, "streams") for source in self.project.sources
+        )
+
     def intact(self, *path: str) -> Iterator[tuple[str, Any]]:
         """Name and model of every valid member of a section."""
         section: Any = self.project

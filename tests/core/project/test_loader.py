@@ -102,17 +102,21 @@ def test_hints(old: str, new: str, hint: str):
 
 
 def test_all_faults_come_at_once_and_without_consequences():
-    text = (
-        GOOD.replace(
-            "primary_key: sku", "primary_key: nope"
-        )  # breaks the stream that profiles.fields.email reads
-        .replace("type: sum,", "type: summ,")  # breaks the trait that segments and syncs use
-        .replace("event: Order", "event: 7", 1)
-        .replace("destination: mail", "destination: post")
-        .replace("consent, is: true", "consnt, is: true")
-        .replace("idle: {type", "idle: {typ")
-    )
+    # The streams, the trait and the segment that break here are all used elsewhere in the file.
+    text = GOOD
+    for old, new in {
+        "time: updated_at": "tme: updated_at",
+        "primary_key: sku": "primary_key: nope",
+        "type: sum,": "type: summ,",
+        "idle: {type": "idle: {typ",
+        "consent, is: true": "consnt, is: true",
+        "event: Order": "event: 7",
+        "destination: mail": "destination: post",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
     assert [fault.path for fault in faults(text)] == [
+        "sources.crm.streams.customers.tme",
         "sources.web.streams.products.primary_key",
         "profiles.traits.spent.type",
         "profiles.traits.idle.typ",
