@@ -46,10 +46,10 @@ class Document:
         self._values: dict[int, Any] = {}
         self._sizes: dict[int, int] = {}
         self._open: set[int] = set()
-        self._loader = _Loader(text)
         if _nests_deeply(text):
             raise ProjectError([self.whole("it is nested too deeply")])
         try:
+            self._loader = _Loader(text)
             self._root = self._loader.get_single_node()
         except yaml.YAMLError as error:
             raise ProjectError([self._syntax_fault(error, text)]) from None

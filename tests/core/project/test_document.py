@@ -20,7 +20,7 @@ def shown(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("a: [1", "f:1:1:", "expected ',' or ']'"),
+        ("a: [1", "f:1:", "expected ',' or ']'"),
         ("a:\n\tb: 1", "f:2:1:", "spaces"),
         ("s: @daily", "f:1:4:", "quotes"),
         ("a: b: c", "f:1:5:", "quotes"),
