@@ -33,10 +33,12 @@ if ! suitable "$venv/bin/python"; then
 fi
 echo "Installing $(grep -c == constraints.txt) pinned packages into $venv (once; a minute or two)."
 pip() {
-    "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"
+    "$venv/bin/python" -m pip --quiet --quiet --disable-pip-version-check "$@"
 }
 # All of them are pinned, so there is nothing to resolve.
-pip install --no-deps --requirement constraints.txt
+pip install --no-deps --no-compile --requirement constraints.txt
 pip install --no-deps --no-build-isolation --editable .
 pip check
+# On all cores, as pip does not; a file that no Python of this version can compile is nobody's start-up time.
+"$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true
 echo "Ready after $(($(date +%s) - began)) s."
