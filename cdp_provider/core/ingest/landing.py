@@ -27,6 +27,7 @@ from cdp_provider.core import tables
 from cdp_provider.core.ingest import raw
 from cdp_provider.core.ingest.parse import Parsed, parse
 from cdp_provider.core.runs import Report, reported
+from cdp_provider.core.warehouse.base import without_empty_chunks
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -227,7 +228,7 @@ class _Batch:
 def content_hash(rows: pa.Table) -> str:
     """SHA-256 of the rows' names, values and order."""
     digest = _Digest()
-    pa_csv.write_csv(rows, pa.PythonFile(digest, mode="w"))
+    pa_csv.write_csv(without_empty_chunks(rows), pa.PythonFile(digest, mode="w"))
     return digest.hexdigest()
 
 

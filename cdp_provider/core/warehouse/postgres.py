@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
+import duckdb
 import psycopg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from cdp_provider.core.exceptions import WarehouseBusyError
-from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
+from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names, without_empty_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -89,16 +92,13 @@ class PostgresSession(Session):
         if rows.num_rows == 0:
             return 0
         names = ", ".join(self.warehouse.quote(name) for name in rows.schema.names)
-        plain = pa.table([_plain(column) for column in rows.columns], names=rows.schema.names)
-        buffer = io.BytesIO()
-        pa_csv.write_csv(plain, buffer, pa_csv.WriteOptions(include_header=False))
-        view = buffer.getbuffer()
         with (
+            _csv(rows) as file,
             self._connection.cursor() as cursor,
             cursor.copy(f"copy {table} ({names}) from stdin (format csv)") as copy,
         ):
-            for start in range(0, len(view), _COPY_CHUNK):
-                copy.write(view[start : start + _COPY_CHUNK])
+            while chunk := file.read(_COPY_CHUNK):
+                copy.write(chunk)
         return rows.num_rows
 
     @contextmanager
@@ -136,8 +136,22 @@ class PostgresSession(Session):
         return dict(rows)
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+@contextmanager
+def _csv(rows: pa.Table) -> Iterator[BinaryIO]:
+    """The rows as CSV, nulls bare and every value quoted. Written by DuckDB: pyarrow's own writer (26.0) puts
+    NUL bytes where a column has an empty chunk."""
+    with tempfile.TemporaryDirectory(prefix="cdp-copy-") as folder:
+        path = Path(folder) / "rows.csv"
+        with duckdb.connect() as writer:
+            writer.execute("set TimeZone = 'UTC'")
+            writer.register("incoming", rows)
+            writer.execute(f"copy incoming to {_literal(path)} (format csv, header false, force_quote *)")
+        with path.open("rb") as file:
+            yield file
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 class PostgresWarehouse(Warehouse):

@@ -40,6 +40,13 @@ def test_every_type_survives_the_way_in_and_out(warehouse):
         assert [list(row) for row in plain] == [list(row.values()) for row in ROWS.to_pylist()]
 
 
+def test_empty_chunks_and_slices_survive_the_way_in(warehouse):
+    whole = pa.chunked_array([pa.array([], pa.string()), pa.array([None, "a"] * 5000).slice(1), pa.array(["z"])])
+    with warehouse.session() as session:
+        name = session.temp("kept", pa.table({"s": whole, "n": pa.array(range(len(whole)))}))
+        assert [row[0] for row in session.fetch(f"select s from {name} order by n")] == whole.to_pylist()
+
+
 def test_values_are_bound_and_never_read_as_sql(warehouse):
     nasty = "x'; drop table cdp.runs; -- :y %s"
     with warehouse.session() as session:
@@ -137,3 +144,11 @@ def test_pick_takes_the_value_of_the_first_row_that_fulfils_the_condition(wareho
     with warehouse.session() as session:
         found = session.fetch(f"select g, {smallest}, {largest} from {rows} group by g order by g")
     assert found == [(1, "b", "a"), (2, None, None)]
+
+
+def test_a_table_that_begins_with_an_empty_chunk_is_loaded_as_it_is(warehouse):
+    schema = pa.schema({"n": pa.int64(), "t": pa.string()})
+    chunks = [schema.empty_table(), *(pa.table({"n": [i], "t": [f"O{i:06}"]}, schema) for i in range(20))]
+    with warehouse.session() as session:
+        temp = session.temp("chunked", pa.concat_tables(chunks))
+        assert session.fetch(f"select n, t from {temp} order by n") == [(i, f"O{i:06}") for i in range(20)]
