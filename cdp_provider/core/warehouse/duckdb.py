@@ -54,10 +54,9 @@ class DuckDBSession(Session):
             return 0
         names = ", ".join(self.warehouse.quote(name) for name in rows.schema.names)
         self._connection.register("cdp_incoming", rows)
-        try:
-            self._connection.execute(f"insert into {table} ({names}) select {names} from cdp_incoming")
-        finally:
-            self._connection.unregister("cdp_incoming")
+        self._connection.execute(f"insert into {table} ({names}) select {names} from cdp_incoming")
+        # Not after an error: in the aborted transaction this would fail too, and hide what went wrong.
+        self._connection.unregister("cdp_incoming")
         return rows.num_rows
 
     @contextmanager
