@@ -34,28 +34,39 @@ class Patience:
     :param throttles: answers 429 to one request.
     :param tries: of one request that gets no usable answer.
     :param pause: seconds before the second try; doubled, with jitter, before each further one.
+    :param refusals: batches in a row of which every record is refused; one is enough for a sync of which the
+        destination has never taken a record.
     """
 
     max_wait: float = 60.0
     throttles: int = 10
     tries: int = 4
     pause: float = 0.5
+    refusals: int = 3
 
 
 class Delivery:
     """Brings batches of one sync to its destination, one request at a time.
 
+    :param proven: the destination has taken records of this sync before.
     :ivar requests: how many were sent, each try counted.
     """
 
     def __init__(
-        self, kind: DestinationKind, client: HttpClient, throttle: Throttle, patience: Patience
+        self,
+        kind: DestinationKind,
+        client: HttpClient,
+        throttle: Throttle,
+        patience: Patience,
+        *,
+        proven: bool = False,
     ) -> None:
         self.kind = kind
         self._client = client
         self._throttle = throttle
         self._patience = patience
-        self._any_taken = False
+        self._proven = proven
+        self._refusals = 0
         self.requests = 0
 
     def deliver(self, batch: Sequence[Record], results: list[Result]) -> None:
@@ -67,7 +78,7 @@ class Delivery:
         :raises RateLimitedError: the destination is busy for longer than a worker waits.
         :raises UnavailableError: no usable answer; what was sent may or may not have been applied.
         :raises ConfigurationError: credentials, path or connection are wrong.
-        :raises DeliveryError: every record of the batch was refused alone, and none before was ever taken.
+        :raises DeliveryError: whole batches are refused, and each of their records alone too.
         """
         waiting, refused = [batch], 0
         while waiting:
@@ -82,8 +93,13 @@ class Delivery:
                 refused += 1
                 answer = [_refusal(answer)]
             results += [Result(record, outcome, key) for record, outcome in zip(part, answer, strict=True)]
-            self._any_taken |= any(outcome.taken for outcome in answer)
-        if refused == len(batch) > 1 and not self._any_taken:
+            self._proven |= any(outcome.taken for outcome in answer)
+        self._judge(len(batch), refused)
+
+    def _judge(self, size: int, refused: int) -> None:
+        """Halving batch after batch of a sync that is wrong as a whole would go on for hours."""
+        self._refusals = self._refusals + 1 if refused == size > 1 else 0
+        if self._refusals >= (self._patience.refusals if self._proven else 1):
             msg = (
                 f"destination {self.kind.destination.name} refused a batch of {refused} records and then"
                 " each of them alone; the ledger holds its reasons. Check how the destination is described"

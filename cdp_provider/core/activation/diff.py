@@ -109,12 +109,14 @@ class Plan:
 
     :param desired: profiles that the sync speaks of.
     :param invalid: of these, without a usable key or payload.
+    :param proven: the destination has acknowledged records of this sync before.
     """
 
     shape: Shape
     rows: pa.Table
     desired: int
     invalid: int
+    proven: bool
 
     def batches(self, size: int) -> Iterator[list[Record]]:
         """Records in batches of at most `size`: removals first, so that a record that changed the spelling of
@@ -177,7 +179,12 @@ def plan(session: Session, shape: Shape, run: Run) -> Plan:
     desired, invalid = _note_invalid(session, values)
     _find_open(session, values)
     _note_pending(session, values)
-    return Plan(shape, _read(session, shape), desired, invalid)
+    acknowledged = session.scalar(
+        f"select count(*) from {session.warehouse.table('sync_ledger')}"
+        " where sync = :sync and (payload_hash is not null or state = 'removed')",
+        values,
+    )
+    return Plan(shape, _read(session, shape), desired, invalid, acknowledged > 0)
 
 
 def _find_desired(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
     from cdp_provider.core.activation.destinations.base import Result
     from cdp_provider.core.run import Run
-    from cdp_provider.core.warehouse import Session
+    from cdp_provider.core.warehouse import Session, Warehouse
 
 #: Outcomes that are an answer about the record; after any other it stays pending.
 _ANSWERED = ("accepted", "removed", "rejected", "retryable")
@@ -60,6 +62,45 @@ def record(session: Session, sync: str, run: Run, results: Sequence[Result]) -> 
         f" and a.outcome in ({', '.join(repr(state) for state in _ANSWERED)})",
         {"sync": sync, "window_end": run.window.end, "run_id": run.run_id},
     )
+
+
+class Checkpoints:
+    """Writes the results of a batch while the next is on its way: in order, each in its own transaction.
+
+    Leaving the ``with`` block waits for the last one and raises whatever kept it from being written.
+    """
+
+    def __init__(self, warehouse: Warehouse, sync: str, run: Run) -> None:
+        self._warehouse = warehouse
+        self._sync = sync
+        self._run = run
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sync-ledger")
+        self._last: Future[None] | None = None
+
+    def write(self, results: Sequence[Result]) -> None:
+        """Have `results` written, once those before them are."""
+        self._settle()
+        if not results:
+            return
+        self._last = self._writer.submit(self._write, results)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.shutdown()
+        self._settle()
+
+    def _write(self, results: Sequence[Result]) -> None:
+        with self._warehouse.session() as session, session.transaction():
+            record(session, self._sync, self._run, results)
+
+    def _settle(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def sync(
     """Send what differs between the sync's profiles and what the destination has acknowledged.
 
     The ledger advances with every acknowledged batch, so a task that is killed or fails continues where it
-    was; at most the batch in flight is sent again, under the same idempotency key. Rejected records are data:
+    was; at most the batch in flight and the one whose answer is being written are sent again, each under the
+    same idempotency key. Rejected records are data:
     they are counted and kept in the ledger, and do not fail the task.
 
     :param limits: where the workers of the destination's account meet; by default
@@ -64,7 +65,8 @@ def sync(
             throttle = Throttle.of(destination, store, patience.max_wait)
             try:
                 with HttpClient(endpoint) as client:
-                    _deliver(warehouse, planned, Delivery(kind, client, throttle, patience), report)
+                    delivery = Delivery(kind, client, throttle, patience, proven=planned.proven)
+                    _deliver(warehouse, planned, delivery, report)
             finally:
                 store.close()
         with warehouse.session() as session:
@@ -108,14 +110,15 @@ def _plan(warehouse: Warehouse, kind: DestinationKind, report: Report) -> diff.P
 def _deliver(warehouse: Warehouse, planned: diff.Plan, delivery: Delivery, report: Report) -> None:
     capabilities, destination = delivery.kind.capabilities, delivery.kind.destination
     size = min(destination.batch, capabilities.max_batch or destination.batch)
-    for batch in planned.batches(size):
-        results: list[Result] = []
-        try:
-            delivery.deliver(batch, results)
-        finally:
-            report.detail["requests"] = delivery.requests
-            with warehouse.session() as session, session.transaction():
-                ledger.record(session, planned.shape.sync.name, report.run, results)
+    name = planned.shape.sync.name
+    with ledger.Checkpoints(warehouse, name, report.run) as checkpoints:
+        for batch in planned.batches(size):
+            results: list[Result] = []
+            try:
+                delivery.deliver(batch, results)
+            finally:
+                report.detail["requests"] = delivery.requests
+                checkpoints.write(results)
 
 
 def _finish(session: Session, planned: diff.Plan, report: Report) -> None:
