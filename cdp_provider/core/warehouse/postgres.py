@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from cdp_provider.core.exceptions import WarehouseBusyError
-from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names, without_empty_chunks
+from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
