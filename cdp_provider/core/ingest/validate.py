@@ -44,7 +44,7 @@ class Plan(ABC):
 
     @abstractmethod
     def texts(self, records: str) -> str:
-        """Select ``position``, ``fault``, each ``t<i>`` and ``_extra`` from `records`, shaped as ``checked``."""
+        """Select ``position``, ``fault``, each ``t<i>`` and ``_extra`` from `records` (like ``checked``)."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Plan(ABC):
         """Select ``position`` and ``text`` of what DuckDB takes for JSON and another engine may not."""
 
     def typed(self) -> str:
-        """Select the rows as :attr:`~cdp_provider.core.ingest.parse.Parsed.rows` has them, and a flag ``bad``."""
+        """Select the rows as ``Parsed.rows`` has them, and a flag ``bad``."""
         values = ", ".join(f"v{i} as {quote(name)}" for i, (name, _) in enumerate(self.columns))
         bad = " or ".join(f"({condition})" for condition, _ in self._faults())
         return f"select {values}, position as _position, _extra, {bad} as bad from ({self._values()}) valued"
@@ -168,11 +168,16 @@ class JsonPlan(Plan):
     def _misplaced(self) -> str:
         """SQL for the fault of a record in which a declared parent is no object: its value would vanish."""
         cases = "".join(
-            f" when p[{n}] not in ('OBJECT', 'NULL')"
+            f" when p[{n}] not in ({self._shapes(parent)})"
             f" then {literal(quote('.'.join(parent)) + ' is not an object')}"
             for n, parent in enumerate(self.parents, 1)
         )
         return f"case{cases} end" if cases else "cast(null as varchar)"
+
+    def _shapes(self, parent: tuple[str, ...]) -> str:
+        """JSON types that `parent` may have: a number in a path is a place in an array."""
+        following = {path[len(parent)] for path in self.paths if path[: len(parent)] == parent != path}
+        return "'OBJECT', 'NULL', 'ARRAY'" if all(map(str.isdigit, following)) else "'OBJECT', 'NULL'"
 
     def _pruned(self, rest: str) -> str:
         """SQL that takes out of `rest` the parents in which nothing is left.
@@ -192,9 +197,11 @@ class JsonPlan(Plan):
         return name + (rf":\{{(({inner}),?)*\}}" if inner else r":\{\}")
 
     def _declared(self) -> dict[str, Any]:
-        """A merge patch that removes what columns take, so that the rest stays."""
+        """A merge patch that removes what columns take, so that the rest stays. Arrays stay whole."""
         patch: dict[str, Any] = {}
         for path in sorted(self.paths, key=len):
+            if any(map(str.isdigit, path[1:])):
+                continue
             level = patch
             for part in path[:-1]:
                 if level.setdefault(part, {}) is None:
