@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -167,6 +166,7 @@ def test_serialization_is_small_and_the_same_each_time(project_file: Callable[..
         "from airflow.serialization.serialized_objects import DagSerialization;"
         "print(json.dumps(DagSerialization.to_dict(CdpDag(project=sys.argv[1])), sort_keys=True))"
     )
+    folder = re.compile(r'"_processor_dags_folder": "[^"]*"')  # of the Airflow that serialized it
     first, second = (
         subprocess.run(
             [sys.executable, "-c", program, str(path)],
@@ -175,10 +175,11 @@ def test_serialization_is_small_and_the_same_each_time(project_file: Callable[..
             text=True,
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout.splitlines()[-1]
+        ).stdout
         for seed in ("1", "2")
     )
-    assert json.loads(first) == json.loads(second)
+    first, second = (folder.sub("", text.splitlines()[-1]) for text in (first, second))
+    assert first == second
     assert "0x" not in re.sub(r"[0-9a-f]{16,}", "", first)  # no repr of an object
     for own in ("identifiers", "primary_key", "answer"):
         assert f'"{own}"' not in first  # the project's models stay out of it
