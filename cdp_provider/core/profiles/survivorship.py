@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import ConfigurationError
-from cdp_provider.core.project.typing import NUMERIC
 
 if TYPE_CHECKING:
     from cdp_provider.core.profiles.scan import Scan, Scans
@@ -31,17 +30,18 @@ class Fields:
     def field_sql(self, name: str, field: ProfileField, kind: str) -> str:
         """SQL of a field, to be selected where the scans' totals and :meth:`joins` are joined.
 
-        :param kind: the field's column type; values of its sources become that.
-        :raises ConfigurationError: a source does not exist, or is of a type that does not become `kind`.
+        :param kind: the field's column type.
+        :raises ConfigurationError: a source does not exist, or is of another type.
         """
         for source in field.sources:
             self._check(name, source, kind)
         if field.keep == "most_frequent":
             relation = f'"_frequent_{len(self._relations)}"'
-            self._relations[relation] = self._most_frequent_sql(field, kind)
+            self._relations[relation] = self._most_frequent_sql(field)
             return f'{relation}."_value"'
         oldest = field.keep == "first"
-        offers = [self._offer(source, kind, oldest=oldest) for source in field.sources]
+        scans = [(self._scans.of(source.stream), source.column) for source in field.sources]
+        offers = [_Offer(scan, *self._usable(scan, column), oldest=oldest) for scan, column in scans]
         if len(offers) == 1:
             return offers[0].value
         if field.keep == "source_priority":
@@ -62,31 +62,24 @@ class Fields:
         scan = self._scans.of(source.stream)
         scan.column(source.column)
         given = scan.stream.columns[source.column].type
-        if given != kind and not {given, kind} <= NUMERIC:
+        if given != kind:
             msg = (
                 f"the field {name} is of type {kind} after its first source, but"
                 f" {source.stream}.{source.column} is of type {given}; give both columns the same type"
             )
             raise ConfigurationError(msg)
 
-    def _offer(self, source: FieldFrom, kind: str, *, oldest: bool) -> _Offer:
-        scan = self._scans.of(source.stream)
-        value, usable = self._value(scan, source.column, kind)
-        return _Offer(scan, value, usable, oldest=oldest)
-
-    def _value(self, scan: Scan, column: str, kind: str) -> tuple[str, str]:
+    def _usable(self, scan: Scan, column: str) -> tuple[str, str]:
         """SQL of a source's value, and of whether it is one."""
-        quoted, given = scan.column(column), scan.stream.columns[column].type
-        usable = f"{quoted} is not null"
-        if given == "string":
-            usable += f" and {quoted} <> ''"
-        return quoted if given == kind else f"cast({quoted} as {scan.params.warehouse.types[kind]})", usable
+        quoted = scan.column(column)
+        text = scan.stream.columns[column].type == "string"
+        return quoted, f"{quoted} is not null" + f" and {quoted} <> ''" * text
 
-    def _most_frequent_sql(self, field: ProfileField, kind: str) -> str:
+    def _most_frequent_sql(self, field: ProfileField) -> str:
         parts = []
         for place, source in enumerate(field.sources):
             scan = self._scans.of(source.stream)
-            value, usable = self._value(scan, source.column, kind)
+            value, usable = self._usable(scan, source.column)
             parts.append(
                 f'select "_profile_id", {value} as "_value", "_time", "_load_seq", {place} as "_source",'
                 f' {scan.order} as "_place" from {scan.rows} where {usable}'

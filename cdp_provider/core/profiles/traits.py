@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from cdp_provider.core.profiles.scan import Scan
     from cdp_provider.core.project.profiles import Trait
 
-#: Column types that a trait type can work on; those not listed take any.
+#: Column types that a trait type can work on; those not listed take any, but `trait_types` refuses some sums.
 _SUITABLE: Mapping[str, frozenset[str]] = {
-    "sum": NUMERIC,
     "average": NUMERIC,
     "min": NUMERIC | {"string", "boolean", "date", "timestamp"},
     "max": NUMERIC | {"string", "boolean", "date", "timestamp"},

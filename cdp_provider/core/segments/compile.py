@@ -129,7 +129,7 @@ def _levels(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 class _Compiler:
-    """Turns conditions into SQL over the relation ``_facts``: a row per profile with all that they ask for."""
+    """Turns conditions into SQL over the relation ``_facts``: one row per profile, all they ask for."""
 
     def __init__(self, scans: Scans, types: Mapping[str, str]) -> None:
         self._scans = scans

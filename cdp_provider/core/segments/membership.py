@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _CHANGES = '"segments_changes"'
 
-#: What becomes of a stay in a segment. `stay` is one that was open before this window's end or that an earlier
-#: try of it began; `member` is who belongs there now. What such a try entered is withdrawn, and what it ended
-#: is reopened, as if it had never been.
+#: What becomes of a stay in a segment. `stay` is one that was open before this window's end or that an
+#: earlier try of it began; `member` is who belongs there now. What such a try entered is withdrawn, and what
+#: it ended is reopened, as if it had never been.
 _CHANGE = """
     case when stay.segment is null then 'enter'
          when member.segment is null and stay.entered_at = :now then 'withdraw'
