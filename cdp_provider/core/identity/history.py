@@ -38,7 +38,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _PENDING = "(state = 'passed' and resolved_seq is null)"
 _CHANGED = (
-    "(resolved_seq is not null and ((state = 'passed' and (resolved_hash is null or resolved_hash <> content_hash))"
+    "(resolved_seq is not null and ("
+    "(state = 'passed' and (resolved_hash is null or resolved_hash <> content_hash))"
     " or (state = 'failed' and resolved_hash is not null)))"
 )
 _STANDING = "(state = 'passed' or resolved_hash is not null)"
@@ -113,10 +114,11 @@ def plan(session: Session, streams: Sequence[Stream], *, replay: bool = False) -
     if not (replay or due):
         return Plan(frozenset(work), frozenset(), replay=False, last_seq=last_seq)
     standing = _loads(session, _STANDING)
-    foreign = sorted({load.stream for load in standing if load.stream not in refs and load.resolved_hash is not None})
+    held = {load for load in standing if load.resolved_hash is not None}
+    foreign = sorted({load.stream for load in held} - refs)
     if foreign and not replay:
         msg = (
-            f"a batch that identity resolution had taken in was landed again, so all of them are replayed, but"
+            "a batch that identity resolution had taken in was landed again, so all of them are replayed, but"
             f" the streams {', '.join(foreign)} are not among those given and their links would be lost; give"
             " these streams too, or call rebuild() to leave them out for good"
         )
@@ -124,8 +126,7 @@ def plan(session: Session, streams: Sequence[Stream], *, replay: bool = False) -
     if foreign:
         log.warning("identity is rebuilt without the streams %s: their links end", ", ".join(foreign))
     loads = frozenset(load for load in standing if load.state == "passed" and load.stream in refs)
-    left_out = frozenset(load for load in standing if load.resolved_hash is not None and load not in loads)
-    return Plan(loads, left_out, replay=True, last_seq=last_seq)
+    return Plan(loads, frozenset(held - loads), replay=True, last_seq=last_seq)
 
 
 def _loads(session: Session, condition: str) -> list[Load]:
@@ -233,7 +234,9 @@ def arrange(raw: Sequence[RawRows], plan: Plan, rules: Mapping[str, Identifier])
     parts = [_part(one, loads, plan.seq, dictionaries) for one in raw]
     joined = {name: _concat([part[name] for part in parts]) for name in (*_ROW, *map(_id, rules))}
     order = np.lexsort([joined[name] for name in ("rank", "source", "at", "load_seq", "seq")])
-    columns, values, kinds = [], [], bytearray()
+    columns: list[NDArray[np.int64]] = []
+    values: list[str] = []
+    kinds = bytearray()
     for number, (kind, dictionary) in enumerate(dictionaries.items()):
         codes = joined[_id(kind)][order]
         columns.append(np.where(codes < 0, codes, codes + len(values)))
@@ -261,7 +264,8 @@ def _part(
     distinct, place = np.unique(load_ids, return_inverse=True)
     of = [loads[int(load_id)] for load_id in distinct]
     keys = [name for name in table.column_names if name.startswith("key_")]
-    by_key = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in (*keys, "position")]).to_numpy()
+    sort_keys = [(name, "ascending") for name in (*keys, "position")]
+    by_key = pc.sort_indices(table, sort_keys=sort_keys).to_numpy()
     rank = np.empty(len(load_ids), np.int64)
     rank[by_key] = np.arange(len(load_ids))
     part = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a source wrote to an identifier that can be compared, or to the reason why it identifies nobody."""
+"""From what a source wrote to an identifier that can be compared, or to why it identifies nobody."""
 
 from __future__ import annotations
 
@@ -174,8 +174,8 @@ class Dictionary:
 
 def _indices(encoded: Any) -> NDArray[np.int64]:
     """Dictionary places as numbers, -1 for null."""
-    places: NDArray[np.int64] = encoded.indices.fill_null(_NONE).to_numpy(zero_copy_only=False).astype(np.int64)
-    return places
+    places: NDArray[np.int32] = encoded.indices.fill_null(_NONE).to_numpy(zero_copy_only=False)
+    return places.astype(np.int64)
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.Array:

@@ -23,18 +23,6 @@ if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Session
 
 
-def _identifiers(history: History, rules: Mapping[str, Identifier]) -> pa.Table:
-    """The distinct identifiers: ``identifier`` (their number), ``type``, ``value``."""
-    kinds = np.frombuffer(history.kinds, np.uint8)
-    return pa.table(
-        {
-            "identifier": np.arange(len(history.values)),
-            "type": pa.array(list(rules), pa.string()).take(pa.array(kinds)),
-            "value": pa.array(history.values, pa.string()),
-        }
-    )
-
-
 def read_known(session: Session, history: History, rules: Mapping[str, Identifier], plan: Plan) -> Known:
     """What the warehouse holds of the history's identifiers; the cost follows their number, not the total.
 
@@ -47,7 +35,10 @@ def read_known(session: Session, history: History, rules: Mapping[str, Identifie
     last_node = session.scalar(f"select max(node_id) from {identifiers}") or 0
     if not (last_node and len(nodes)):
         return Known(nodes, profiles, heads, last_node=last_node)
-    met = session.temp("cdp_met_identifiers", _identifiers(history, rules))
+    numbers = np.arange(len(nodes))
+    met = session.temp(
+        "cdp_met_identifiers", pa.table({"identifier": numbers, **_typed(history, numbers, list(rules))})
+    )
     found = session.arrow(
         f"select m.identifier as identifier, i.node_id as node_id, i.profile_id as profile_id"
         f" from {met} m join {identifiers} i on i.value = m.value and i.type = m.type"
@@ -56,9 +47,8 @@ def read_known(session: Session, history: History, rules: Mapping[str, Identifie
     nodes[at] = found_nodes
     heads[at] = found_nodes == found_profiles
     if plan.replay:
-        published = session.fetch(
-            f"select profile_id from {identifiers} union select loser from {session.warehouse.table('merges')}"
-        )
+        merges = session.warehouse.table("merges")
+        published = session.fetch(f"select profile_id from {identifiers} union select loser from {merges}")
         return Known(nodes, profiles, heads, {}, last_node, frozenset(row[0] for row in published))
     profiles[at] = found_profiles
     return Known(nodes, profiles, heads, _counts(session, profiles, list(rules)), last_node)
@@ -82,12 +72,13 @@ def _counts(session: Session, profiles: NDArray[np.int64], kinds: Sequence[str])
     return counts
 
 
-
 def recorded_runs(session: Session) -> dict[int, str]:
     """Identity run -> the DAG run that did it, as far as its evidence tells."""
     merges, refused = session.warehouse.table("merges"), session.warehouse.table("refused_links")
     return dict(
-        session.fetch(f"select resolved_seq, run_id from {merges} union select resolved_seq, run_id from {refused}")
+        session.fetch(
+            f"select resolved_seq, run_id from {merges} union select resolved_seq, run_id from {refused}"
+        )
     )
 
 
@@ -118,62 +109,81 @@ def changes(
     :param refs: references of the streams, in the project's order.
     :param run_ids: identity run -> DAG run, for every identity run of the history.
     """
-    names, limits = pa.array(list(rules), pa.string()), [rule.limit for rule in rules.values()]
-    nodes, profiles = graph.nodes(), graph.profiles()
-    accepted, rows = np.array(graph.accepted, np.int64), np.array(graph.accepted_rows, np.int64)
     # Only its weaker identifiers are ever dropped from a row, so the strongest one always holds.
     strongest = np.full(len(history), -1, np.int64)
     for column in reversed(history.columns):
         strongest = np.where(column < 0, strongest, column)
     linked = np.flatnonzero(strongest >= 0)
     losers, winners = graph.moved()
-    refused = np.array([refusal.identifier for refusal in graph.refusals], np.int64)
-    merge_rows = np.array([merge.row for merge in graph.merges], np.int64)
-    refused_rows = np.array([refusal.row for refusal in graph.refusals], np.int64)
-    kinds = np.frombuffer(history.kinds, np.uint8)
     return Changes(
-        nodes=pa.table(
-            {
-                "node_id": nodes[accepted],
-                "type": names.take(pa.array(kinds[accepted])),
-                "value": _values(history, accepted),
-                "profile_id": profiles[accepted],
-                "first_seen": _moments(history.times[rows]),
-                "resolved_seq": history.seqs[rows],
-            }
-        ),
+        nodes=_nodes(history, graph, list(rules)),
         moved=pa.table({"loser": losers, "winner": winners}),
-        row_links=pa.table({**_place(history, linked, refs), "node_id": nodes[strongest[linked]]}),
-        merges=pa.table(
-            {
-                **_evidence(history, merge_rows, run_ids),
-                "loser": pa.array([merge.loser for merge in graph.merges], pa.int64()),
-                "winner": pa.array([merge.winner for merge in graph.merges], pa.int64()),
-                **_place(history, merge_rows, refs),
-                "evidence": pa.array(
-                    [", ".join(names[kind].as_py() for kind in merge.kinds) for merge in graph.merges], pa.string()
-                ),
-            }
-        ),
-        refused_links=pa.table(
-            {
-                **_evidence(history, refused_rows, run_ids),
-                **_place(history, refused_rows, refs),
-                "type": names.take(pa.array(kinds[refused])),
-                "value": _values(history, refused),
-                "rule": pa.array(
-                    [f"limit {names[kind]} {limits[kind]}" for _, _, kind in graph.refusals], pa.string()
-                ),
-            }
-        ),
+        row_links=pa.table({**_place(history, linked, refs), "node_id": graph.nodes()[strongest[linked]]}),
+        merges=_merges(history, graph, refs, list(rules), run_ids),
+        refused_links=_refused_links(history, graph, refs, rules, run_ids),
     )
 
 
-def _values(history: History, identifiers: NDArray[np.int64]) -> pa.Array:
-    return pa.array([history.values[identifier] for identifier in identifiers.tolist()], pa.string())
+def _nodes(history: History, graph: Graph, kinds: Sequence[str]) -> pa.Table:
+    accepted, rows = np.array(graph.accepted, np.int64), np.array(graph.accepted_rows, np.int64)
+    return pa.table(
+        {
+            "node_id": graph.nodes()[accepted],
+            **_typed(history, accepted, kinds),
+            "profile_id": graph.profiles()[accepted],
+            "first_seen": _moments(history.times[rows]),
+            "resolved_seq": history.seqs[rows],
+        }
+    )
 
 
-def _evidence(history: History, rows: NDArray[np.int64], run_ids: Mapping[int, str]) -> dict[str, pa.Array]:
+def _merges(
+    history: History, graph: Graph, refs: Sequence[str], kinds: Sequence[str], run_ids: Mapping[int, str]
+) -> pa.Table:
+    rows = np.array([merge.row for merge in graph.merges], np.int64)
+    met = [", ".join(kinds[kind] for kind in merge.kinds) for merge in graph.merges]
+    return pa.table(
+        {
+            **_run(history, rows, run_ids),
+            "loser": pa.array([merge.loser for merge in graph.merges], pa.int64()),
+            "winner": pa.array([merge.winner for merge in graph.merges], pa.int64()),
+            **_place(history, rows, refs),
+            "evidence": pa.array(met, pa.string()),
+        }
+    )
+
+
+def _refused_links(
+    history: History,
+    graph: Graph,
+    refs: Sequence[str],
+    rules: Mapping[str, Identifier],
+    run_ids: Mapping[int, str],
+) -> pa.Table:
+    rows = np.array([refusal.row for refusal in graph.refusals], np.int64)
+    identifiers = np.array([refusal.identifier for refusal in graph.refusals], np.int64)
+    broken = [f"limit {kind} {rule.limit}" for kind, rule in rules.items()]
+    return pa.table(
+        {
+            **_run(history, rows, run_ids),
+            **_place(history, rows, refs),
+            **_typed(history, identifiers, list(rules)),
+            "rule": pa.array([broken[refusal.kind] for refusal in graph.refusals], pa.string()),
+        }
+    )
+
+
+def _typed(history: History, identifiers: NDArray[np.int64], kinds: Sequence[str]) -> dict[str, pa.Array]:
+    """Type and value of the identifiers with these numbers."""
+    values = [history.values[identifier] for identifier in identifiers.tolist()]
+    places = np.frombuffer(history.kinds, np.uint8)[identifiers]
+    return {
+        "type": pa.array(kinds, pa.string()).take(pa.array(places)),
+        "value": pa.array(values, pa.string()),
+    }
+
+
+def _run(history: History, rows: NDArray[np.int64], run_ids: Mapping[int, str]) -> dict[str, pa.Array]:
     seqs = history.seqs[rows]
     return {
         "resolved_seq": pa.array(seqs),
@@ -207,7 +217,8 @@ def apply(session: Session, changes: Changes, plan: Plan) -> int:
         if plan.replay:
             session.execute(f"delete from {table(name)}")
         session.load(table(name), getattr(changes, name))
-    _mark(session, plan.loads, "resolved_seq = coalesce(resolved_seq, :seq), resolved_hash = content_hash", plan.seq)
+    taken = "resolved_seq = coalesce(resolved_seq, :seq), resolved_hash = content_hash"
+    _mark(session, plan.loads, taken, plan.seq)
     _mark(session, plan.left_out, "resolved_hash = null", plan.seq)
     return cut
 
@@ -249,7 +260,8 @@ def _mark(session: Session, loads: frozenset[Load], assignment: str, seq: int) -
         return
     ids = session.temp("cdp_marked_loads", pa.table({"load_id": sorted(load.load_id for load in loads)}))
     session.execute(
-        f"update {session.warehouse.table('loads')} set {assignment} where load_id in (select load_id from {ids})",
+        f"update {session.warehouse.table('loads')} set {assignment}"
+        f" where load_id in (select load_id from {ids})",
         {"seq": seq},
     )
 

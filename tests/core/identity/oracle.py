@@ -34,7 +34,9 @@ class Oracle:
         self.published |= set(self.partition().values())
 
     def partition(self) -> dict[tuple[str, str], int]:
-        names = {member: min(self.nodes[m] for m in profile) for profile in self.profiles for member in profile}
+        names = {
+            member: min(self.nodes[m] for m in profile) for profile in self.profiles for member in profile
+        }
         return {member: names.get(member, node) for member, node in self.nodes.items()}
 
     def _replay(self) -> None:
@@ -43,7 +45,16 @@ class Oracle:
         self.merges: list[tuple[int, int, int, int, int, str]] = []
         self.refused: list[tuple[int, int, int, str, str, str]] = []
         rows = [
-            (load["seq"], load_id, row["at"] is not None, row["at"] or 0, load["source"], row["key"], position, row)
+            (
+                load["seq"],
+                load_id,
+                row["at"] is not None,
+                row["at"] or 0,
+                load["source"],
+                row["key"],
+                position,
+                row,
+            )
             for load_id, load in self.loads.items()
             if load["state"] == "passed"
             for position, row in enumerate(load["rows"], 1)
@@ -70,7 +81,12 @@ class Oracle:
                 return f"limit {kind} {limit}"
         return None
 
-    def _join(self, place: tuple[int, int, int], parts: list[set[tuple[str, str]]], identifiers: list[tuple[str, str]]) -> None:
+    def _join(
+        self,
+        place: tuple[int, int, int],
+        parts: list[set[tuple[str, str]]],
+        identifiers: list[tuple[str, str]],
+    ) -> None:
         for identifier in identifiers:
             self.nodes.setdefault(identifier, len(self.nodes) + 1)
         names = [min(self.nodes[member] for member in part) for part in parts]

@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 
 from cdp_provider.core.exceptions import ConfigurationError
-
-from .conftest import DAY
+from tests.core.identity.landed import DAY
 
 
 def test_s1_no_match_creates_one_match_attaches_several_merge(history):
@@ -92,16 +91,35 @@ def test_a_late_row_is_processed_when_it_arrives_but_in_its_batch_by_its_time(hi
     history.resolve()
     history.land({"user_id": "older still", "email": "e@x.de", "at": DAY})
     history.resolve()
-    assert history.partition() == {"user_id:early": 1, "email:e@x.de": 1, "user_id:late": 3, "user_id:older still": 4}
+    assert history.partition() == {
+        "user_id:early": 1,
+        "email:e@x.de": 1,
+        "user_id:late": 3,
+        "user_id:older still": 4,
+    }
 
 
 def test_a_row_without_time_comes_first_and_then_the_order_of_streams_and_keys(history):
-    history.land({"user_id": "b", "email": "e@x.de", "key": "2"}, {"user_id": "a", "email": "e@x.de", "key": "1"}, stream=1)
-    history.land({"user_id": "c", "email": "e@x.de", "at": DAY}, {"user_id": "d", "email": "e@x.de", "key": "z"}, stream=0)
+    history.land(
+        {"user_id": "b", "email": "e@x.de", "key": "2"},
+        {"user_id": "a", "email": "e@x.de", "key": "1"},
+        stream=1,
+    )
+    history.land(
+        {"user_id": "c", "email": "e@x.de", "at": DAY},
+        {"user_id": "d", "email": "e@x.de", "key": "z"},
+        stream=0,
+    )
     with history.warehouse.session() as session:
         session.execute(f"update {history.warehouse.table('loads')} set load_seq = 1")
     history.resolve()
-    assert history.partition() == {"user_id:d": 1, "email:e@x.de": 1, "user_id:a": 3, "user_id:b": 4, "user_id:c": 5}
+    assert history.partition() == {
+        "user_id:d": 1,
+        "email:e@x.de": 1,
+        "user_id:a": 3,
+        "user_id:b": 4,
+        "user_id:c": 5,
+    }
 
 
 def test_nothing_new_changes_nothing(history):
@@ -186,6 +204,22 @@ def test_a_batch_that_fails_after_it_was_taken_in_loses_its_say_until_it_passes(
     history.resolve()
     assert history.partition() == {"user_id:u1": 1, "email:a@x.de": 1}
     assert history.rebuild().detail["merges"] == 0
+
+
+def test_a_batch_that_waits_for_its_check_keeps_its_say_until_a_replay(history):
+    batch = history.land({"user_id": "u1", "email": "a@x.de"})
+    history.resolve()
+    before = history.state()
+    history.land({"user_id": "u1"}, load_id=batch, state="landed")
+    history.resolve()
+    assert {name: history.state()[name] for name in ("identifiers", "row_links")} == {
+        name: before[name] for name in ("identifiers", "row_links")
+    }
+    history.rebuild()
+    assert history.state()["row_links"] == []
+    history.land({"user_id": "u1", "email": "a@x.de"}, load_id=batch)
+    assert history.resolve().detail["replayed"]
+    assert history.state()["identifiers"] == before["identifiers"]
 
 
 def test_a_replay_does_not_lose_a_stream_in_silence(history):

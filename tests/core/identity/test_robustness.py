@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Killed at any statement, run twice at once: the tables show the old state or the new one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import psycopg
+import pytest
+
+from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.identity import store
+from cdp_provider.core.identity.resolve import resolve
+from cdp_provider.core.warehouse import DuckDBWarehouse, PostgresWarehouse
+from tests.core.identity.landed import SEGMENT, History, run_of, stream_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cdp_provider.core.warehouse import Session, Warehouse
+
+
+class Killed(BaseException):
+    """What a process that dies looks like from inside: nothing catches it."""
+
+
+@contextmanager
+def killed_at(warehouse: Warehouse, statement: int) -> Iterator[list[int]]:
+    """Let the process die before the n-th statement that it sends."""
+    count = [0]
+    plain = warehouse.session
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            count[0] += 1
+            if count[0] == statement:
+                raise Killed
+            return call(*args, **kwargs)
+
+        return counted
+
+    @contextmanager
+    def session() -> Iterator[Session]:
+        with plain() as opened:
+            for name in ("execute", "fetch", "arrow", "load"):
+                setattr(opened, name, watched(getattr(opened, name)))
+            yield opened
+
+    warehouse.session = session
+    try:
+        yield count
+    finally:
+        del warehouse.session
+
+
+def some_history(history: History) -> None:
+    """Two runs' worth, with merges, refusals and (in the second) a batch that changed."""
+    history.land(
+        {"user_id": "u1", "email": "a@x.de"}, {"user_id": "u2", "email": "a@x.de"}, {"anonymous_id": "d"}
+    )
+    history.land({"email": "b@x.de"}, stream=1)
+
+
+def more_history(history: History) -> None:
+    history.land({"anonymous_id": "d", "email": "b@x.de"}, {"user_id": "u3", "email": "a@x.de"})
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["incremental", "replay"])
+def test_killed_before_any_statement_the_next_run_completes_to_the_same_state(make_warehouse, changed):
+    for engine in ("duckdb", "postgres"):
+        history = History(make_warehouse(engine))
+
+        def start(history: History = history) -> dict[str, list]:
+            history.clear()
+            some_history(history)
+            history.resolve()
+            more_history(history)
+            if changed:
+                history.land({"user_id": "u9", "email": "a@x.de"}, load_id=1)
+            return history.state()
+
+        start()
+        with killed_at(history.warehouse, -1) as count:
+            history.resolve()
+        statements, new = count[0], history.state()
+        old = start()
+        assert old != new
+        # Every other statement on one engine, the rest on the other: both send the same ones.
+        for statement in range(1 + (engine == "postgres"), statements + 1, 2):
+            with killed_at(history.warehouse, statement), pytest.raises(Killed):
+                history.resolve()
+            history.day -= 1
+            if history.state() != old:
+                break
+        assert history.state() in (old, new)
+        assert statement >= statements - 1, "nothing but the unlocking comes after the commit"
+        history.resolve()
+        assert history.state() == new
+
+
+def connect(engine: str, where: str) -> Warehouse:
+    if engine == "duckdb":
+        return DuckDBWarehouse(lambda: duckdb.connect(where), lock_timeout=60)
+    url, schema = where.split("|")
+    return PostgresWarehouse(lambda: psycopg.connect(url), schema=schema, lock_timeout=60)
+
+
+def where_is(warehouse: Warehouse, tmp_path: Any, request: pytest.FixtureRequest) -> tuple[str, str]:
+    if warehouse.engine == "duckdb":
+        return "duckdb", str(next(tmp_path.glob("*.duckdb")))
+    return "postgres", f"{request.getfixturevalue('postgres_url')}|{warehouse.schema}"
+
+
+def resolve_elsewhere(engine: str, where: str, day: int, die: bool) -> None:
+    """The body of another process; with `die` it is killed while its transaction is open."""
+    if die:
+        plain = store.apply
+
+        def apply(*args: Any) -> int:
+            plain(*args)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return 0
+
+        store.apply = apply
+    resolve(connect(engine, where), SEGMENT, (stream_of("web"), stream_of("crm")), run_of(day))
+
+
+def test_kill_9_with_the_transaction_open_leaves_the_old_state(warehouse, tmp_path, request):
+    history = History(warehouse)
+    some_history(history)
+    history.resolve()
+    more_history(history)
+    old = history.state()
+    other = multiprocessing.get_context("spawn").Process(
+        target=resolve_elsewhere, args=(*where_is(warehouse, tmp_path, request), 2, True)
+    )
+    other.start()
+    other.join(60)
+    assert other.exitcode == -signal.SIGKILL
+    assert history.state() == old
+    assert history.resolve().detail["merges"] == 1
+
+
+def test_two_processes_at_once_take_each_batch_once(warehouse, tmp_path, request):
+    history = History(warehouse)
+    for n in range(40):
+        history.land(*({"user_id": f"u{n}", "email": f"e{m % 7}@x.de"} for m in range(20)), stream=n % 2)
+    context = multiprocessing.get_context("spawn")
+    others = [
+        context.Process(target=resolve_elsewhere, args=(*where_is(warehouse, tmp_path, request), 1, False))
+        for _ in range(2)
+    ]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(60)
+    assert [other.exitcode for other in others] == [0, 0]
+    assert {seq for _, seq, _ in history.state()["loads"]} == {1}
+    before = history.state()
+    history.rebuild()
+    assert history.state() == before
+
+
+def test_a_run_that_comes_second_starts_again_on_the_new_state(warehouse, monkeypatch):
+    history = History(warehouse)
+    some_history(history)
+    other = History(warehouse, day=0)
+    plain, overtaken = store.read_known, []
+
+    def read_known(*args: Any) -> Any:
+        known = plain(*args)
+        if not overtaken:
+            overtaken.append(True)
+            # In a thread of its own: the session of this one is still open.
+            thread = threading.Thread(target=other.resolve)
+            thread.start()
+            thread.join(60)
+        return known
+
+    monkeypatch.setattr(store, "read_known", read_known)
+    report = history.resolve()
+    assert overtaken
+    assert (report.rows_in, report.detail["identifiers"]) == (0, 5)
+    before = history.state()
+    history.rebuild()
+    assert history.state() == before
+
+
+def test_a_run_that_is_always_overtaken_says_so(warehouse, monkeypatch):
+    history = History(warehouse)
+    some_history(history)
+    plain = store.read_known
+
+    def read_known(*args: Any) -> Any:
+        history.land({"user_id": str(len(landed))}, load_id=1)
+        landed.append(1)
+        return plain(*args)
+
+    landed: list[int] = []
+    monkeypatch.setattr(store, "read_known", read_known)
+    with pytest.raises(WarehouseBusyError, match="5 times in a row"):
+        history.resolve()
+    assert history.state()["identifiers"] == []
+    with warehouse.session() as session:
+        ledger = session.fetch(f"select state, error from {warehouse.table('runs')}")
+    assert ledger[0][0] == "failed"
