@@ -57,7 +57,7 @@ class DuckDBSession(Session):
         self._connection.execute(f"insert into {table} ({names}) select {names} from cdp_incoming")
         # Not after an error: in the aborted transaction this would fail too, and hide what went wrong.
         self._connection.unregister("cdp_incoming")
-        return rows.num_rows
+        return int(rows.num_rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

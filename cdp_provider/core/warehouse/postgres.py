@@ -99,7 +99,7 @@ class PostgresSession(Session):
         ):
             while chunk := file.read(_COPY_CHUNK):
                 copy.write(chunk)
-        return rows.num_rows
+        return int(rows.num_rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
