@@ -65,7 +65,9 @@ def test_core_never_imports_airflow_or_the_wing():
             continue
         for name in imports(path):
             assert name.split(".")[0] != "airflow", f"{module} imports {name}"
-            assert not any(name.startswith(f"cdp_provider.{room}") for room in WING), f"{module} imports {name}"
+            assert not any(name.startswith(f"cdp_provider.{room}") for room in WING), (
+                f"{module} imports {name}"
+            )
 
 
 def test_rooms_of_core_import_along_the_road_only():
@@ -79,7 +81,12 @@ def test_rooms_of_core_import_along_the_road_only():
             allowed = set()
         for target in targets:
             other = target.split(".")
-            if other[:2] == ["cdp_provider", "core"] and len(other) > 2 and other[2] in ROAD and other[2] != room:
+            if (
+                other[:2] == ["cdp_provider", "core"]
+                and len(other) > 2
+                and other[2] in ROAD
+                and other[2] != room
+            ):
                 assert other[2] in allowed, f"{module} imports {target}, against the road"
 
 

@@ -134,7 +134,7 @@ class Session(ABC):
         return quoted
 
     def create_temp(self, name: str, columns: Mapping[str, str]) -> str:
-        """An empty session-local table with engine types; returns its quoted name. Replaces an earlier one."""
+        """An empty session-local table of engine types, in place of an earlier one; returns its quoted name."""
         quoted = self.warehouse.quote(name)
         spec = ", ".join(f"{self.warehouse.quote(c)} {t}" for c, t in columns.items())
         self.execute(f"drop table if exists {quoted}")
@@ -170,7 +170,9 @@ class Warehouse(ABC):
     #: True where only one process at a time may have the database open.
     single_process: ClassVar[bool] = False
 
-    def __init__(self, connect: Callable[[], Any], *, schema: str = "cdp", lock_timeout: float = 120.0) -> None:
+    def __init__(
+        self, connect: Callable[[], Any], *, schema: str = "cdp", lock_timeout: float = 120.0
+    ) -> None:
         self.connect = connect
         self.schema = schema
         self.lock_timeout = lock_timeout
@@ -205,7 +207,7 @@ class Warehouse(ABC):
         return f"cast(extract(epoch from {moment}) as double precision)"
 
     def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
-        """SQL aggregate: `value` of the row with the smallest (or largest) `order` among the rows of the group
+        """SQL aggregate: `value` of the row with the smallest (or largest) `order` among rows of the group
         that fulfil `where`; NULL when none does. Let `where` keep out null values and null orders: engines
         differ in what they do with them.
         """
