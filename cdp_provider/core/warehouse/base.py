@@ -134,7 +134,7 @@ class Session(ABC):
         return quoted
 
     def create_temp(self, name: str, columns: Mapping[str, str]) -> str:
-        """An empty session-local table of engine types, in place of an earlier one; returns its quoted name."""
+        """An empty session-local table of engine types, instead of an earlier one; returns its name."""
         quoted = self.warehouse.quote(name)
         spec = ", ".join(f"{self.warehouse.quote(c)} {t}" for c, t in columns.items())
         self.execute(f"drop table if exists {quoted}")
