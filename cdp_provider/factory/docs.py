@@ -120,7 +120,8 @@ def _sync(project: Project, name: str) -> str:
     return (
         f"Keeps {destination} in step with {whom} ({mode}), keyed by `{sync.key}`; sends"
         f" {fields or 'the key'}. At most {rate.requests} requests per"
-        f" {rate.per.total_seconds():g} s. Only what changed since the last acknowledgement travels; `sync_ledger` says what was accepted and what was refused."
+        f" {rate.per.total_seconds():g} s. Only what changed since the last acknowledgement"
+        " travels; `sync_ledger` says what was accepted and what was refused."
     )
 
 
