@@ -136,6 +136,18 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "window_end": "timestamp!",
         "run_id": "string!",
     },
+    # Answers that are not in the ledger yet: appended with every batch, folded in when a sync ends or begins.
+    # Updating a ledger of millions for each hundred records would cost far more than sending them.
+    "sync_answers": {
+        "sync": "string!",
+        "record_key": "string!",
+        "payload_hash": "string!",
+        "outcome": "string!",
+        "reason": "string",
+        "attempt": "integer!",
+        "window_end": "timestamp!",
+        "run_id": "string!",
+    },
     # One row per record and attempt. No payload: which fields travelled, not what they said.
     "delivery_log": {
         "sync": "string!",

@@ -22,33 +22,36 @@ _ANSWERED = ("accepted", "removed", "rejected", "retryable")
 
 
 def record(session: Session, sync: str, run: Run, results: Sequence[Result]) -> None:
-    """Write the results of a batch: each into the log, each answer into the ledger. Call it inside a
-    transaction.
-
-    An answer to a payload that is no longer the one on its way changes nothing: a newer run has taken over.
-    """
-    if not results:
-        return
+    """Keep the results of a batch: each in the log, each answer for :func:`fold`. Call it inside a
+    transaction. It only appends, so its cost does not grow with the ledger."""
     count = len(results)
-    log = pa.table(
+    told = pa.table(
         {
             "sync": [sync] * count,
             "run_id": [run.run_id] * count,
             "window_end": pa.array([run.window.end] * count, pa.timestamp("us", tz="UTC")),
             "record_key": [r.record.record_key for r in results],
-            "operation": [r.record.operation for r in results],
             "outcome": [r.outcome.state for r in results],
             "reason": pa.array([r.outcome.reason for r in results], pa.string()),
             "attempt": [r.record.attempts + 1 for r in results],
-            "idempotency_key": [r.idempotency_key for r in results],
         }
     )
-    session.load(session.warehouse.table("delivery_log"), log)
-    hashes = pa.array([r.record.payload_hash for r in results], pa.string())
-    answers = session.temp(
-        "sync_answers",
-        log.select(["record_key", "outcome", "reason", "attempt"]).append_column("payload_hash", hashes),
+    log = told.append_column("operation", pa.array([r.record.operation for r in results])).append_column(
+        "idempotency_key", pa.array([r.idempotency_key for r in results])
     )
+    session.load(session.warehouse.table("delivery_log"), log)
+    answers = told.append_column("payload_hash", pa.array([r.record.payload_hash for r in results]))
+    answered = pa.array([r.outcome.state in _ANSWERED for r in results])
+    session.load(session.warehouse.table("sync_answers"), answers.filter(answered))
+
+
+def fold(session: Session, sync: str) -> None:
+    """Bring the answers that were kept into the ledger, all at once. Call it inside a transaction.
+
+    An answer to a payload that is no longer the one on its way changes nothing: a newer run has taken over.
+    """
+    answers = session.warehouse.table("sync_answers")
+    values = {"sync": sync}
     session.execute(
         f"update {session.warehouse.table('sync_ledger')} l"  # noqa: S608 - quoted by the dialect
         " set state = a.outcome, reason = a.reason, attempts = a.attempt,"
@@ -56,18 +59,19 @@ def record(session: Session, sync: str, run: Run, results: Sequence[Result]) -> 
         " when 'removed' then null else l.payload_hash end,"
         " attempted_hash = case when a.outcome in ('accepted', 'removed') then null"
         " else l.attempted_hash end,"
-        " window_end = :window_end, run_id = :run_id"
-        f" from {answers} a where l.sync = :sync and l.record_key = a.record_key and l.state = 'pending'"
-        " and l.attempted_hash = a.payload_hash"
-        f" and a.outcome in ({', '.join(repr(state) for state in _ANSWERED)})",
-        {"sync": sync, "window_end": run.window.end, "run_id": run.run_id},
+        " window_end = a.window_end, run_id = a.run_id"
+        f" from {answers} a where a.sync = :sync and l.sync = a.sync and l.record_key = a.record_key"
+        " and l.state = 'pending' and l.attempted_hash = a.payload_hash",
+        values,
     )
+    session.execute(f"delete from {answers} where sync = :sync", values)  # noqa: S608 - quoted
 
 
 class Checkpoints:
     """Writes the results of a batch while the next is on its way: in order, each in its own transaction.
 
-    Leaving the ``with`` block waits for the last one and raises whatever kept it from being written.
+    Leaving the ``with`` block, also by an error, waits for the last one, raises whatever kept it from being
+    written, and folds all of them into the ledger.
     """
 
     def __init__(self, warehouse: Warehouse, sync: str, run: Run) -> None:
@@ -92,6 +96,8 @@ class Checkpoints:
     ) -> None:
         self._writer.shutdown()
         self._settle()
+        with self._warehouse.session() as session, session.transaction():
+            fold(session, self._sync)
 
     def _write(self, results: Sequence[Result]) -> None:
         with self._warehouse.session() as session, session.transaction():

@@ -104,6 +104,8 @@ def _plan(warehouse: Warehouse, kind: DestinationKind, report: Report) -> diff.P
             if superseded(session, report):
                 return None
             with session.transaction():
+                # What a killed task still had to say.
+                ledger.fold(session, kind.sync.name)
                 return diff.plan(session, diff.Shape.of(session, kind), report.run)
 
 
