@@ -22,14 +22,14 @@ SECRET = "s3cr3t-token"
 
 
 def client(url: str, **options: object) -> HttpClient:
-    return HttpClient(
-        Endpoint(url, {"Authorization": f"Bearer {SECRET}"}, timeout=5), **options
-    )
+    return HttpClient(Endpoint(url, {"Authorization": f"Bearer {SECRET}"}, timeout=5), **options)
 
 
 def test_a_request_carries_headers_parameters_and_body():
     with Service([Answer(body={"ok": True})]) as service, client(service.url + "/v2/") as http:
-        answer = http.request("POST", "/things?a=1", params={"b": "x y"}, json={"n": 1}, headers={"X-Own": "1"})
+        answer = http.request(
+            "POST", "/things?a=1", params={"b": "x y"}, json={"n": 1}, headers={"X-Own": "1"}
+        )
         assert answer.json() == {"ok": True}
         assert service.asked[0].path == "/v2/things"
         assert service.asked[0].query == {"a": "1", "b": "x y"}
@@ -149,7 +149,16 @@ def test_the_token_stays_with_its_host():
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://host", "host/path", "", "http://", "https://user:pw@host", "https://host?token=x", "http://h:port", "http://[x"],
+    [
+        "ftp://host",
+        "host/path",
+        "",
+        "http://",
+        "https://user:pw@host",
+        "https://host?token=x",
+        "http://h:port",
+        "http://[x",
+    ],
 )
 def test_a_base_url_that_cannot_be_one(url):
     with pytest.raises(ConfigurationError) as caught:

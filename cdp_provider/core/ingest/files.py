@@ -108,8 +108,8 @@ class FilesConnector(Connector):
     def fetch(
         self,
         stream: Stream,
-        cursor: Cursor | None,  # noqa: ARG002 - which files are new says the ledger of files
-        window: Window,  # noqa: ARG002 - a file is landed with all its rows
+        cursor: Cursor | None,  # what is new, the ledger of files says
+        window: Window,  # a file is landed with all its rows
         spool: Path,
         *,
         taken: Collection[FileKey] = (),

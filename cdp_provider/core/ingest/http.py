@@ -59,6 +59,8 @@ class HttpOptions(Options):
 
     :param path: below the connection's base URL.
     :param records: dotted path of the list of records in the answer; empty when the answer is the list.
+    :param parameters: added to the query of every request; an address of a next page brings its own.
+    :param headers: beside those of the connection, which is where secrets belong.
     """
 
     path: str
@@ -112,7 +114,7 @@ class HttpConnector(Connector):
         window: Window,
         spool: Path,
         *,
-        taken: Collection[FileKey] = (),  # noqa: ARG002 - pages are no files
+        taken: Collection[FileKey] = (),  # pages are no files
     ) -> Fetched:
         options = cast("HttpOptions", stream.options)
         progress = _progress(stream, options, cursor, window)

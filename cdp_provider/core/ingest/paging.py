@@ -36,7 +36,7 @@ class CursorPaging(Model):
     def first(self, path: str, parameters: dict[str, Any]) -> Next:
         return path, parameters
 
-    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:  # noqa: ARG002
+    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:
         token = dig(answer, self.next)
         if token is None or token == "" or token is False:
             return None
@@ -56,7 +56,7 @@ class PagePaging(Model):
     def first(self, path: str, parameters: dict[str, Any]) -> Next:
         return path, {**parameters, self.parameter: self.start}
 
-    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:  # noqa: ARG002
+    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:
         if not rows:
             return None
         return asked[0], {**asked[1], self.parameter: asked[1][self.parameter] + 1}
@@ -74,7 +74,7 @@ class UrlPaging(Model):
     def first(self, path: str, parameters: dict[str, Any]) -> Next:
         return path, parameters
 
-    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:  # noqa: ARG002
+    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:
         address = dig(answer, self.next)
         if not address:
             return None
@@ -92,7 +92,7 @@ class NoPaging(Model):
     def first(self, path: str, parameters: dict[str, Any]) -> Next:
         return path, parameters
 
-    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:  # noqa: ARG002
+    def following(self, answer: Any, url: str, asked: Next, rows: int) -> Next | None:
         return None
 
 

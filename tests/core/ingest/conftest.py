@@ -33,7 +33,9 @@ def run() -> Callable[..., Run]:
 def orders() -> Callable[..., Stream]:
     """A stream of files; keywords replace its parts."""
 
-    def make(path: str = "*.csv", form: str = "csv", options: dict[str, Any] | None = None, **parts: Any) -> Stream:
+    def make(
+        path: str = "*.csv", form: str = "csv", options: dict[str, Any] | None = None, **parts: Any
+    ) -> Stream:
         columns = {
             "order_id": {"type": "string", "required": True},
             "email": "string",

@@ -69,7 +69,9 @@ def test_freshness(warehouse, landed):
     fresh = {"contract": {"freshness": "1 day"}}
     landed("1,,1,2026-07-01T00:00:00Z", **fresh)  # exactly a day before the end of the window
     landed(day=2, contract={"freshness": "2 days"})  # nothing new: the newest that passed counts
-    with pytest.raises(DataError, match=r"newest row is of 2026-07-01T00:00:00\+00:00, more than 1 day, 0:00:00 before"):
+    with pytest.raises(
+        DataError, match=r"newest row is of 2026-07-01T00:00:00\+00:00, more than 1 day, 0:00:00 before"
+    ):
         landed(day=3, **fresh)
     with pytest.raises(DataError, match="newest row is of 2026-07-02T23"):
         landed("2,,1,2026-07-02T23:00:00Z", "3,,1,2099-01-01", day=4, **fresh)  # the future is not fresh
@@ -99,7 +101,10 @@ def test_checking_again_and_after_the_contract_was_loosened(warehouse, landed, o
 
 
 def test_the_gate(warehouse, tmp_path, orders, run):
-    streams = [orders(path=f"{name}/*.csv", name=name, optional=name == "extra") for name in ("good", "bad", "extra", "none")]
+    streams = [
+        orders(path=f"{name}/*.csv", name=name, optional=name == "extra")
+        for name in ("good", "bad", "extra", "none")
+    ]
     good, bad, _, none = streams
     source = FilesConnector(tmp_path)
     for name in ("good", "bad", "extra"):
@@ -111,7 +116,12 @@ def test_the_gate(warehouse, tmp_path, orders, run):
     with pytest.raises(DataError):
         check(warehouse, bad, run())
     with pytest.raises(NotFoundError):
-        land(warehouse, none.model_copy(update={"options": none.options.model_copy(update={"path": "none/a.csv"})}), source, run())
+        land(
+            warehouse,
+            none.model_copy(update={"options": none.options.model_copy(update={"path": "none/a.csv"})}),
+            source,
+            run(),
+        )
     with pytest.raises(DataError) as caught:
         gate(warehouse, streams, run())
     first, *lines = str(caught.value).splitlines()

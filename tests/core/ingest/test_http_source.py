@@ -87,7 +87,10 @@ def test_addresses_of_next_pages(fetch, customers):
 
 def test_a_next_address_elsewhere_is_refused(fetch, customers):
     stream = customers(paging={"type": "next_url", "next": "next"})
-    with Service([page(1, next="https://evil.example/x")]) as service, pytest.raises(ConfigurationError, match=r"evil\.example"):
+    with (
+        Service([page(1, next="https://evil.example/x")]) as service,
+        pytest.raises(ConfigurationError, match=r"evil\.example"),
+    ):
         fetch(service, stream)
 
 
@@ -100,7 +103,10 @@ def test_a_next_address_elsewhere_is_refused(fetch, customers):
         ([Answer(body={"items": []})], "no list of records at 'data', but NoneType"),
         ([Answer(body={"data": {"1": {}}})], "no list of records at 'data', but dict"),
         ([page(1, next={"x": 1})], "the paging token at 'next' is dict"),
-        ([Answer(body=b"<html>", headers={"Content-Type": "text/html"})] * 3, "'text/html' that are not JSON"),
+        (
+            [Answer(body=b"<html>", headers={"Content-Type": "text/html"})] * 3,
+            "'text/html' that are not JSON",
+        ),
         ([Answer(body=b'{"data": [')] * 3, "not JSON"),
     ],
 )
@@ -110,7 +116,8 @@ def test_a_source_that_goes_in_circles_or_makes_no_sense(fetch, customers, answe
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(401, AccessError), (403, AccessError), (404, NotFoundError), (400, ConfigurationError)]
+    ("status", "error"),
+    [(401, AccessError), (403, AccessError), (404, NotFoundError), (400, ConfigurationError)],
 )
 def test_what_no_retry_mends_fails_at_once(fetch, customers, status, error):
     with Service([Answer(status)]) as service, pytest.raises(error):
@@ -124,7 +131,10 @@ def test_what_no_retry_mends_fails_at_once(fetch, customers, status, error):
         Answer(500),
         Answer(503, headers={"Retry-After": "0"}),
         Answer(429, headers={"Retry-After": "0.01"}),
-        Answer(429, headers={"Retry-After": "Wed, 01 Jul 2026 10:00:01 GMT", "Date": "Wed, 01 Jul 2026 10:00:00 GMT"}),
+        Answer(
+            429,
+            headers={"Retry-After": "Wed, 01 Jul 2026 10:00:01 GMT", "Date": "Wed, 01 Jul 2026 10:00:00 GMT"},
+        ),
         Answer(body={"data": [1, 2, 3]}, cut=5),
         Answer(body=b"<html>back soon</html>"),
     ],
@@ -217,7 +227,9 @@ def test_numbers_keep_their_digits_and_a_bad_record_spoils_no_page(warehouse, cu
             ("12345678901234567890123", Decimal("1234567890123456789.123456"), None),
             ("4", None, 0.1),
         ]
-        assert session.fetch(f"select source, position, reason from {warehouse.table('quarantine')} order by 2") == [
+        assert session.fetch(
+            f"select source, position, reason from {warehouse.table('quarantine')} order by 2"
+        ) == [
             ("GET /customers", 2, 'column "n": "NaN" is not a number'),
             ("GET /customers", 3, "malformed JSON"),
         ]
@@ -229,7 +241,12 @@ def test_windows_one_after_the_other_against_the_stand_in_vendor(warehouse, cust
         paging={"type": "cursor", "next": "next_cursor", "parameter": "cursor"},
         page_size={"parameter": "limit", "value": 50},
         cursor={"column": "updated_at", "parameter": "updated_since"},
-    ).model_copy(update={"primary_key": ("customer_id",), "columns": customers().columns | {"customer_id": customers().columns["id"]}})
+    ).model_copy(
+        update={
+            "primary_key": ("customer_id",),
+            "columns": customers().columns | {"customer_id": customers().columns["id"]},
+        }
+    )
     start = run().window.start
 
     def people(first: int, last: int, day: int) -> list[dict[str, str]]:
