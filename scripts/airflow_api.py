@@ -107,12 +107,12 @@ class AirflowApi:
         ]
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> list[str]:
-        """What the last try of a task logged, line by line."""
+        """What the last try of a task logged, line by line; without Airflow's headings."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{max(task.tries, 1)}"
         answer = self._call("GET", path, params={"full_content": True})
         lines: list[str] = []
         for entry in answer["content"]:
-            lines += _log_lines(entry) if isinstance(entry, dict) else str(entry).splitlines()
+            lines += log_lines(entry)
         return lines
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
@@ -123,11 +123,17 @@ class AirflowApi:
         return answer.json()
 
 
-def _log_lines(entry: Mapping[str, Any]) -> list[str]:
-    level = (entry.get("level") or "").upper()
-    lines = [f"{level:8}{entry.get('event', '')}"]
+def log_lines(entry: Mapping[str, Any]) -> list[str]:
+    """One structured log entry as text: level, event and, of an error, its last frames and its message."""
+    event = str(entry.get("event", ""))
+    if "timestamp" not in entry or event.startswith(("::group::", "::endgroup::")):
+        return []
+    indent = " " * 8
+    lines = [f"{(entry.get('level') or '').upper():<8}{event}"]
     for error in entry.get("error_detail") or ():
         frames = error.get("frames") or ()
-        lines += [f"{'':8}{frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in frames[-5:]]
-        lines.append(f"{'':8}{error.get('exc_type')}: {error.get('exc_value')}")
-    return lines
+        lines += [
+            f"{indent}{frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in frames[-5:]
+        ]
+        lines.append(f"{indent}{error.get('exc_type')}: {error.get('exc_value')}")
+    return [part for line in lines for part in line.splitlines()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scripts.airflow_api import RUN_ENDED, TASK_ENDED, AirflowApi, ApiError, TaskState
 from scripts.services import ServiceError, wait_until
-from scripts.stage import services_for, set_up
+from scripts.stage import HOME, services_for, set_up
 from scripts.summary import newest_window, nothing_new, read_runs, summary
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ DAG = "shop"
 ANCHOR = datetime(2026, 7, 1, tzinfo=UTC)
 PARSE_SECONDS = 60
 RUN_SECONDS = 600
-LOG_LINES = 30
+#: Of how many failed tasks to show how much of the log.
+LOGS, LOG_LINES = 3, 15
 
 
 class Progress:
@@ -127,9 +128,10 @@ def _follow(api: AirflowApi, services: Services, run_id: str, progress: Progress
 def _failure(api: AirflowApi, run_id: str) -> str:
     failed = [task for task in api.tasks(DAG, run_id) if task.state == "failed"]
     parts = [f"The run failed in {', '.join(task.task_id for task in failed) or 'no task of its own'}."]
-    for task in failed:
+    for task in failed[:LOGS]:  # the first to fail; later ones are mostly consequences
         lines = api.log(DAG, run_id, task)[-LOG_LINES:]
         parts.append("\n".join([f"{task.task_id} logged at the end:", *(f"    {line}" for line in lines)]))
+    parts.append(f"Their logs: {HOME / 'logs' / f'dag_id={DAG}' / f'run_id={run_id}'}")
     return "\n\n".join(parts)
 
 

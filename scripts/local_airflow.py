@@ -123,7 +123,6 @@ class LocalAirflow:
             # A task whose process was killed is tried again after this, not after five minutes.
             "scheduler.task_instance_heartbeat_timeout": 20,
             "scheduler.task_instance_heartbeat_timeout_detection_interval": 5,
-            "usage_data_collection.enabled": False,
         }
         variables = {
             f"AIRFLOW__{key.replace('.', '__').upper()}": str(value) for key, value in settings.items()

@@ -41,9 +41,8 @@ class Shop:
     def generate(self) -> Service | None:
         """Begin to write the data; None when it is there and no older than what generates it."""
         generator = self.checkout / "cdp_provider" / "testing" / "shop"
-        written = self.data / "truth.json"  # the last file of them
         newest = max(path.stat().st_mtime for path in generator.glob("*.py"))
-        if written.is_file() and written.stat().st_mtime > newest:
+        if self._written.is_file() and self._written.stat().st_mtime > newest:
             return None
         return self._start("shop-data", "cdp_provider.testing.shop", str(self.data))
 
@@ -55,6 +54,7 @@ class Shop:
         """
         if generation:
             generation.finish(timeout)
+            self._written.touch()
         state = self.home / "vendor.sqlite"
         arguments = ["--port", "0", "--state", str(state), "--data", str(self.data)]
         service = self._start("vendor", "cdp_provider.testing.vendor", *arguments)
@@ -85,6 +85,11 @@ class Shop:
         """How many writes the vendors saw twice in a row for the same record, by their own records."""
         answer = httpx.get(f"{self.vendor}/_/state", timeout=60, trust_env=False)
         return len(answer.raise_for_status().json()["doubled"])
+
+    @property
+    def _written(self) -> Path:
+        """Marks by its age what the data was written with; the data's own files keep theirs if unchanged."""
+        return self.home / "data-written"
 
     def _start(self, name: str, module: str, *arguments: str) -> Service:
         command = [sys.executable, "-m", module, *arguments]

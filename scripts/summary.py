@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 STAGES = ("land", "check", "gate", "resolve", "profiles", "segments", "sync")
-_NODE_WIDTH = 44
+_NODE_WIDTH = 36
 _DELIVERY = ("accepted", "rejected", "invalid", "removed", "unchanged", "requests")
 
 
@@ -56,7 +56,7 @@ def summary(rows: Sequence[Row]) -> str:
     if not rows:
         return "The run ledger holds nothing of this run."
     ordered = sorted(rows, key=lambda row: (_rank(row["stage"]), row["node"]))
-    parts = [_heading(ordered), _table(ordered), *_facts(ordered), verdict(ordered)]
+    parts = [_heading(ordered), _stages(ordered), _people(ordered), _deliveries(ordered), verdict(ordered)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -93,49 +93,52 @@ def _heading(rows: Sequence[Row]) -> str:
     return f"{rows[0]['pipeline']}: {window} {end:%Z}".rstrip()
 
 
-def _table(rows: Sequence[Row]) -> str:
-    lines = [("stage", "node", "rows in", "rows out", "refused", "seconds", "")]
+def _stages(rows: Sequence[Row]) -> str:
+    lines = [["stage", "node", "rows in", "rows out", "refused", "seconds", ""]]
     for row in rows:
         counts = [f"{row[name]:,}" for name in ("rows_in", "rows_out", "rows_refused")]
         state = "" if row["state"] == "ok" else row["state"]
-        node = textwrap.shorten(row["node"], _NODE_WIDTH, placeholder="...")
-        lines.append((row["stage"], node, counts[0], counts[1], counts[2], f"{row['seconds']:.1f}", state))
+        lines.append([row["stage"], _short(row["node"]), *counts, f"{row['seconds']:.1f}", state])
+    return _aligned(lines, texts=(0, 1, 6))
+
+
+def _people(rows: Sequence[Row]) -> str:
+    said = []
+    for row in rows:
+        detail = _detail(row)
+        if row["stage"] == "resolve" and detail:
+            people = f"{detail.get('profiles', 0):,} profiles, {detail.get('new_profiles', 0):,} of them new"
+            links = f"{detail.get('merges', 0):,} merges, {detail.get('refused_links', 0):,} links refused"
+            said.append(_wrapped("identity  ", f"{people}; {links}"))
+        elif row["stage"] == "segments" and detail:
+            sizes = [f"{name} {size:,}" for name, size in sorted(detail.get("sizes", {}).items())]
+            said.append(_wrapped("segments  ", ", ".join(sizes)))
+    return "\n".join(said)
+
+
+def _deliveries(rows: Sequence[Row]) -> str:
+    lines = [["deliveries", *_DELIVERY]]
+    for row in rows:
+        if row["stage"] == "sync":
+            detail = _detail(row)
+            lines.append([_short(row["node"]), *(f"{detail.get(name, 0):,}" for name in _DELIVERY)])
+    return _aligned(lines, texts=(0,)) if len(lines) > 1 else ""
+
+
+def _aligned(lines: Sequence[Sequence[str]], *, texts: Sequence[int]) -> str:
+    """The cells in columns; those named by `texts` to the left, the others, numbers, to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if 2 <= column <= 5 else cell.ljust(width)
+            cell.ljust(width) if column in texts else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
 
 
-def _facts(rows: Sequence[Row]) -> list[str]:
-    paragraphs = []
-    for row in rows:
-        detail = _detail(row)
-        if row["stage"] == "resolve" and detail:
-            said = [
-                f"{detail.get('profiles', 0):,} profiles ({detail.get('new_profiles', 0):,} new)",
-                f"{detail.get('merges', 0):,} merges",
-                f"{detail.get('refused_links', 0):,} links refused",
-            ]
-            paragraphs.append(_wrapped("identity    ", ", ".join(said)))
-        elif row["stage"] == "segments" and detail:
-            sizes = [f"{name} {size:,}" for name, size in sorted(detail.get("sizes", {}).items())]
-            paragraphs.append(_wrapped("segments    ", ", ".join(sizes)))
-    synced = [row for row in rows if row["stage"] == "sync"]
-    width = max((len(row["node"]) for row in synced), default=0)
-    deliveries = [
-        _wrapped("deliveries  " if place == 0 else " " * 12, f"{row['node']:<{width}}  {_delivered(row)}")
-        for place, row in enumerate(synced)
-    ]
-    return ["\n".join([*paragraphs, *deliveries])]
-
-
-def _delivered(row: Row) -> str:
-    detail = _detail(row)
-    return ", ".join(f"{detail[name]:,} {name}" for name in _DELIVERY if name in detail)
+def _short(node: str) -> str:
+    return node if len(node) <= _NODE_WIDTH else f"{node[: _NODE_WIDTH - 3]}..."
 
 
 def _wrapped(label: str, text: str) -> str:
