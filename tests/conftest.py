@@ -8,8 +8,9 @@ import os
 import shutil
 import tempfile
 import warnings
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import duckdb
 import psycopg
@@ -18,12 +19,15 @@ import pytest
 import tests.airflow_env  # noqa: F401 - sets where Airflow lives, before anything imports it
 from cdp_provider.core import tables
 from cdp_provider.core.warehouse import DuckDBWarehouse, PostgresWarehouse
+from cdp_provider.testing import shop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from cdp_provider.core.warehouse import Warehouse
 
+RunDag: TypeAlias = "Callable[[Path], tuple[datetime, dict[str, str]]]"
 ENGINES = ("duckdb", "postgres")
 _numbers = itertools.count(1)
 
@@ -46,6 +50,32 @@ def postgres_url() -> Iterator[str]:
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def run_dag() -> RunDag:
+    """Returns a function: runs the one DAG of a file to its end inside Airflow, each time a minute later.
+
+    :returns: the end of the window, and the states of the tasks; the run's own under "".
+    """
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.utils.db import initdb
+
+    initdb()
+    DagBundlesManager().sync_bundles_to_db()
+    minutes = itertools.count(1)
+
+    def run(file: Path) -> tuple[datetime, dict[str, str]]:
+        bag = DagBag(str(file), load_op_links=False)
+        assert not bag.import_errors
+        sync_bag_to_db(bag, "dags-folder", None)
+        (dag,) = bag.dags.values()
+        end = shop.ANCHOR + timedelta(minutes=next(minutes))
+        finished = dag.test(run_after=end, logical_date=None)
+        return end, {ti.task_id: ti.state for ti in finished.get_task_instances()} | {"": finished.state}
+
+    return run
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_incremental_is_said_only_when_proven():
     said = "Incremental: nothing new, nothing delivered twice."
     assert verdict(second_run(accepted=0, removed=0, rejected=0, unchanged=80)) == said
     again = verdict(second_run(accepted=0, removed=0, rejected=4))
-    assert again == f"{said} 4 records that a vendor refuses were offered again."
+    assert again == f"{said} 4 deliveries refused earlier tried again, refused again."
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ class HttpConnector(Connector):
             [RawFile(path, f"GET {options.path}", "ndjson")],
             cursor=progress.cursor() if progress else None,
             bytes=walk.received,
-            detail={"requests": walk.requests, **({"left_for_later": progress.left} if progress else {})},
+            detail={"requests": walk.requests, **(progress.counts() if progress else {})},
         )
 
 
@@ -259,6 +259,7 @@ def _dump(value: Any) -> bytes:
 
 
 def _write(file: BinaryIO, records: list[Any], progress: Progress | None) -> None:
-    kept = records if progress is None else [record for record in records if progress.admit(record)]
-    if kept:
-        file.write(b"\n".join(map(_dump, kept)) + b"\n")
+    for record in records:
+        content = _dump(record)
+        if progress is None or progress.admit(record, content):
+            file.write(content + b"\n")
