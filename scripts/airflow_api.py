@@ -30,7 +30,7 @@ class TaskState:
 
 
 class ApiError(Exception):
-    """Airflow refused a call; the message quotes its answer."""
+    """Airflow refused a call, and the message quotes its answer; or it did not answer at all."""
 
 
 class AirflowApi:
@@ -66,10 +66,11 @@ class AirflowApi:
         :param file: the DAG's file, as a path below the DAGs folder.
         :raises ApiError: Airflow does not know the DAG because it cannot import that file.
         """
-        answer = self._client.get(f"/api/v2/dags/{dag_id}")
-        if answer.is_success:
-            parsed: str | None = answer.json()["last_parsed_time"]
-            return parsed
+        # Asked for by pattern, for an unknown DAG is no error here.
+        for dag in self._call("GET", "/dags", params={"dag_id_pattern": dag_id})["dags"]:
+            if dag["dag_id"] == dag_id:
+                parsed: str | None = dag["last_parsed_time"]
+                return parsed
         for error in self._call("GET", "/importErrors")["import_errors"]:
             if error["filename"] == file:
                 msg = f"Airflow cannot import {file}:\n{error['stack_trace']}"
@@ -116,7 +117,11 @@ class AirflowApi:
         return lines
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
-        answer = self._client.request(method, f"/api/v2{path}", **arguments)
+        try:
+            answer = self._client.request(method, f"/api/v2{path}", **arguments)
+        except httpx.TransportError as error:
+            msg = f"Airflow did not answer {method} {path}: {error}"
+            raise ApiError(msg) from error
         if not answer.is_success:
             msg = f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}"
             raise ApiError(msg)

@@ -72,10 +72,11 @@ def verdict(rows: Sequence[Row]) -> str:
     if nothing_new(rows):
         again = _total(rows, "sync", "rejected")
         said = "Incremental: nothing new, nothing delivered twice."
-        return f"{said} {again:,} records that a vendor refuses were offered again." if again else said
+        offered = f" {_counted(again, 'delivery', 'deliveries')} refused earlier tried again, refused again."
+        return said + offered if again else said
     delivered = _total(rows, "sync", "accepted") + _total(rows, "sync", "removed")
     landed = sum(row["rows_in"] for row in rows if row["stage"] == "land")
-    return f"{landed:,} new rows taken in, {delivered:,} changes delivered."
+    return f"{_counted(landed, 'new row')} taken in, {_counted(delivered, 'change')} delivered."
 
 
 def nothing_new(rows: Sequence[Row]) -> bool:
@@ -145,6 +146,10 @@ def _wrapped(label: str, text: str) -> str:
     return textwrap.fill(
         text, WIDTH, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False
     )
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _total(rows: Sequence[Row], stage: str, count: str) -> int:
