@@ -169,7 +169,8 @@ def test_five_minutes(readme_project: Path, run_dag: RunDag, monkeypatch: pytest
     with WarehouseHook("cdp_warehouse").warehouse.session() as session:
         runs, quarantine, profiles, members = [session.fetch(sql) for sql in last.split(";") if sql.strip()]
     assert len(runs) > 6
-    assert [position for _, position, _ in quarantine] == [5, 5]  # its line in the file, once per run that read it
+    # its line in the file, once per run that read it
+    assert [line for _, line, _ in quarantine] == [5, 5]
     assert len(profiles) == 1
     assert profiles[0][2] == 3, "rows 1 to 3 are one person"
     assert [segment for segment, *_ in members] == ["reachable_germans"]

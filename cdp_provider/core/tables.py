@@ -73,7 +73,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "run_id": "string!",
         **_WINDOW,
         "source": "string!",  # file name or endpoint the row came from
-        "position": "integer!",
+        "line": "integer!",  # of that file; of an endpoint's answers, the how many-th record
+        "position": "integer!",  # in the batch
         "reason": "string!",
         "raw": "string!",
     },
@@ -197,10 +198,10 @@ def ensure(session: Session) -> None:
     with session.lock("tables"), session.transaction():
         session.execute(f"create schema if not exists {warehouse.quote(warehouse.schema)}")
         for table, columns in TABLES.items():
-            spec = [
-                f"{warehouse.quote(name)} {warehouse.types[kind.rstrip('!')]}{' not null' * kind.endswith('!')}"
-                for name, kind in columns.items()
-            ]
+            spec = []
+            for name, kind in columns.items():
+                null = " not null" if kind.endswith("!") else ""
+                spec.append(f"{warehouse.quote(name)} {warehouse.types[kind.rstrip('!')]}{null}")
             if table in KEYS:
                 spec.append(f"primary key ({', '.join(map(warehouse.quote, KEYS[table]))})")
             session.execute(f"create table if not exists {warehouse.table(table)} ({', '.join(spec)})")

@@ -102,6 +102,8 @@ class Graph:
         #: identifiers that became part of the graph, in order, and the rows that carried them in.
         self.accepted: list[int] = []
         self.accepted_rows: list[int] = []
+        #: sets of identifiers that became part of an older one, named profiles or not.
+        self.joins = 0
         self.merges: list[Merge] = []
         self.refusals: list[Refusal] = []
 
@@ -180,6 +182,7 @@ class Graph:
             winner = min(roots, key=labels.__getitem__)
         self._counts[winner] = total
         if len(roots) > 1:
+            self.joins += len(roots) - 1
             for at in roots:
                 if at != winner:
                     self._parents[at] = winner

@@ -123,6 +123,7 @@ def _detail(
         "new_profiles": int(np.count_nonzero(heads & ~known.heads)) + cut,
         "identifiers": totals[1],
         "new_identifiers": int(np.count_nonzero(nodes > known.last_node)),
+        "joins": graph.joins,
         "merges": int(np.count_nonzero(joined)),
         "refused_links": len(graph.refusals),
         "rows_without_identifier": len(rows) - int(np.count_nonzero(with_identifier)),

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from cdp_provider.core.project.streams import Stream
 
 BAD_SCHEMA = pa.schema(
-    {"source": pa.string(), "position": pa.int64(), "reason": pa.string(), "raw": pa.string()}
+    {
+        "source": pa.string(),
+        "line": pa.int64(),
+        "position": pa.int64(),
+        "reason": pa.string(),
+        "raw": pa.string(),
+    }
 )
 #: Rows per Arrow batch: the unit that DuckDB's threads share out.
 _BATCH = 20_000
@@ -43,7 +49,7 @@ class Parsed:
 
     :param rows: the stream's columns, ``_position`` (1-based place in the batch, with gaps where rows were
         bad) and ``_extra`` (JSON text of what the contract does not name; null when nothing is left).
-    :param bad: ``source``, ``position``, ``reason``, ``raw``.
+    :param bad: ``source``, ``line`` there, ``position`` in the batch, ``reason``, ``raw``.
     :param read: records that the files held; equals good and bad together.
     :param duplicates: good rows whose primary key another good row of the batch has too.
     :param unknown: some of the keys in ``_extra``, sorted.
@@ -139,7 +145,8 @@ def _look_closer(engine: duckdb.DuckDBPyConnection, plan: Plan) -> None:
 
 
 def _bad_table(source: str, rows: list[BadRow]) -> pa.Table:
-    return pa.table([[source] * len(rows), *([row[i] for row in rows] for i in range(3))], schema=BAD_SCHEMA)
+    lines, reasons, raw = ([row[i] for row in rows] for i in range(3))
+    return pa.table([[source] * len(rows), lines, lines, reasons, raw], schema=BAD_SCHEMA)
 
 
 def _shifted(table: pa.Table, name: str, base: int) -> pa.Table:
