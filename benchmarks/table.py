@@ -55,7 +55,7 @@ def side_by_side(rounds: int, **contenders: Callable[[], Any]) -> dict[str, floa
 def publish(name: str, rows: Sequence[Measured]) -> None:
     """Print the table and write the same to ``build/bench-NAME.json``."""
     header = ("what", "ours", "peer", "floor", "ratio", "goal", "met")
-    lines = [header]
+    lines: list[tuple[str, ...]] = [header]
     for row in rows:
         numbers = (row.ours, row.peer, row.floor, row.ratio, row.goal)
         cells = tuple("-" if n is None else f"{n:.3g}" for n in numbers)
