@@ -212,6 +212,7 @@ def _find_desired(session: Session, shape: Shape, values: Mapping[str, Any]) -> 
         f" from {warehouse.table('profiles')} p{members}) c) judged",
         values,
     )
+    session.analyze("sync_desired")
 
 
 def _note_invalid(session: Session, values: Mapping[str, Any]) -> tuple[int, int]:
@@ -281,6 +282,7 @@ def _find_open(session: Session, values: Mapping[str, Any]) -> None:
         ") o",
         values,
     )
+    session.analyze("sync_open")
 
 
 def _note_pending(session: Session, values: Mapping[str, Any]) -> None:

@@ -51,9 +51,12 @@ def fold(session: Session, sync: str) -> None:
     An answer to a payload that is no longer the one on its way changes nothing: a newer run has taken over.
     """
     answers = session.warehouse.table("sync_answers")
+    ledger = session.warehouse.table("sync_ledger")
     values = {"sync": sync}
+    for table in (answers, ledger):
+        session.analyze(table)
     session.execute(
-        f"update {session.warehouse.table('sync_ledger')} l"  # noqa: S608 - quoted by the dialect
+        f"update {ledger} l"  # noqa: S608 - quoted by the dialect
         " set state = a.outcome, reason = a.reason, attempts = a.attempt,"
         " payload_hash = case a.outcome when 'accepted' then a.payload_hash"
         " when 'removed' then null else l.payload_hash end,"

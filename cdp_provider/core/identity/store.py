@@ -36,8 +36,7 @@ def read_known(session: Session, history: History, rules: Mapping[str, Identifie
     if not (last_node and len(nodes)):
         return Known(nodes, profiles, heads, last_node=last_node)
     numbers = np.arange(len(nodes))
-    met = _temp(
-        session,
+    met = session.temp(
         "cdp_met_identifiers",
         pa.table({"identifier": numbers, **_typed(history, numbers, list(rules))}),
     )
@@ -60,7 +59,7 @@ def _counts(session: Session, profiles: NDArray[np.int64], kinds: Sequence[str])
     """Touched profile -> type -> how many identifiers it holds."""
     touched = np.unique(profiles[profiles > 0])
     counts: dict[int, dict[int, int]] = {profile: {} for profile in touched.tolist()}
-    name = _temp(session, "cdp_touched_profiles", pa.table({"profile_id": touched}))
+    name = session.temp("cdp_touched_profiles", pa.table({"profile_id": touched}))
     found = session.arrow(
         f"select i.profile_id as profile_id, i.type as type, count(*) as held"
         f" from {session.warehouse.table('identifiers')} i join {name} t on t.profile_id = i.profile_id"
@@ -175,13 +174,6 @@ def _refused_links(
     )
 
 
-def _temp(session: Session, name: str, rows: pa.Table) -> str:
-    """A session-local table whose size the planner knows: it guesses otherwise, and sorts all identifiers."""
-    quoted = session.temp(name, rows)
-    session.execute(f"analyze {quoted}")
-    return quoted
-
-
 def _typed(history: History, identifiers: NDArray[np.int64], kinds: Sequence[str]) -> dict[str, pa.Array]:
     """Type and value of the identifiers with these numbers."""
     values = [history.values[identifier] for identifier in identifiers.tolist()]
@@ -229,13 +221,15 @@ def apply(session: Session, changes: Changes, plan: Plan) -> int:
     taken = "resolved_seq = coalesce(resolved_seq, :seq), resolved_hash = content_hash"
     _mark(session, plan.loads, taken, plan.seq)
     _mark(session, plan.left_out, "resolved_hash = null", plan.seq)
+    for name in ("identifiers", "row_links"):
+        session.analyze(table(name))
     return cut
 
 
 def _extend_graph(session: Session, changes: Changes) -> int:
     identifiers = session.warehouse.table("identifiers")
     if changes.moved.num_rows:
-        moved = _temp(session, "cdp_moved_profiles", changes.moved)
+        moved = session.temp("cdp_moved_profiles", changes.moved)
         session.execute(
             f"update {identifiers} as i set profile_id = m.winner from {moved} m where i.profile_id = m.loser"
         )
@@ -245,7 +239,7 @@ def _extend_graph(session: Session, changes: Changes) -> int:
 
 def _replace_graph(session: Session, changes: Changes) -> int:
     identifiers = session.warehouse.table("identifiers")
-    nodes = _temp(session, "cdp_replayed_nodes", changes.nodes)
+    nodes = session.temp("cdp_replayed_nodes", changes.nodes)
     cut = session.execute(
         f"update {identifiers} as i set profile_id = i.node_id where i.profile_id <> i.node_id"
         f" and not exists (select 1 from {nodes} n where n.node_id = i.node_id)"
@@ -267,7 +261,7 @@ def _replace_graph(session: Session, changes: Changes) -> int:
 def _mark(session: Session, loads: frozenset[Load], assignment: str, seq: int) -> None:
     if not loads:
         return
-    ids = _temp(session, "cdp_marked_loads", pa.table({"load_id": sorted(load.load_id for load in loads)}))
+    ids = session.temp("cdp_marked_loads", pa.table({"load_id": sorted(load.load_id for load in loads)}))
     session.execute(
         f"update {session.warehouse.table('loads')} set {assignment}"
         f" where load_id in (select load_id from {ids})",

@@ -145,6 +145,8 @@ class _Batch:
             column = "_load_id" if name == self.stream.raw_table else "load_id"
             session.execute(f"delete from {session.warehouse.table(name)} where {column} = :load_id", key)
         _append(session, self.stream.raw_table, self.parsed.rows, {"_load_id": load_id})
+        if self.parsed.rows.num_rows:
+            session.analyze(session.warehouse.table(self.stream.raw_table))
         self._write_quarantine(session, load_id)
         self._write_files(session, load_id)
         self._write_load(session, {"load_id": load_id, "load_seq": load_seq, **resolved})

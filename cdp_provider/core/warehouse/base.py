@@ -116,6 +116,13 @@ class Session(ABC):
         Empty when the table does not exist.
         """
 
+    @abstractmethod
+    def analyze(self, table: str) -> None:
+        """Tell the planner what `table` holds now, where it would not notice by itself before the next query.
+
+        :param table: as :meth:`Warehouse.table` or :meth:`temp` gave it.
+        """
+
     def one(self, sql: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...] | None:
         """The first row, or None."""
         rows = self.fetch(sql, params)
@@ -131,6 +138,7 @@ class Session(ABC):
         types = {field.name: self.warehouse.arrow_type(field.type) for field in rows.schema}
         quoted = self.create_temp(name, types)
         self.load(quoted, rows)
+        self.analyze(quoted)
         return quoted
 
     def create_temp(self, name: str, columns: Mapping[str, str]) -> str:
@@ -149,6 +157,7 @@ class Session(ABC):
         self.execute(f"create table {new} as {select}", params)
         self.execute(f"drop table if exists {old}")
         self.execute(f"alter table {new} rename to {self.warehouse.quote(name)}")
+        self.analyze(old)
 
     def exists(self, table: str) -> bool:
         """Whether an unquoted table or view of the warehouse's schema exists."""

@@ -59,6 +59,9 @@ class DuckDBSession(Session):
         self._connection.unregister("cdp_incoming")
         return int(rows.num_rows)
 
+    def analyze(self, table: str) -> None:
+        """Nothing to do: DuckDB counts as it writes."""
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self._connection.execute("begin transaction")

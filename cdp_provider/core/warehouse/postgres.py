@@ -101,6 +101,9 @@ class PostgresSession(Session):
                 copy.write(chunk)
         return int(rows.num_rows)
 
+    def analyze(self, table: str) -> None:
+        self.execute(f"analyze {table}")
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         with self._connection.transaction():
