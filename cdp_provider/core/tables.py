@@ -7,15 +7,14 @@ them; these here are the same for every project.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cdp_provider.core.warehouse import Session
-
-#: Raised whenever :data:`TABLES` changes; :func:`ensure` then creates what is missing.
-VERSION = 1
 
 _WINDOW = {"window_start": "timestamp", "window_end": "timestamp"}
 
@@ -189,25 +188,43 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def ensure(session: Session) -> None:
-    """Create the schema and whatever table is missing. Costs one query when nothing is."""
+    """Create the schema and whatever table or column is missing. Costs two queries when nothing is."""
     warehouse = session.warehouse
-    if "version" in session.columns("product"):
-        version = session.scalar(f"select max(version) from {warehouse.table('product')}")
-        if version is not None and version >= VERSION:
-            return
+    product, shape = warehouse.table("product"), _shape()
+    if "shape" in session.columns("product") and session.scalar(f"select max(shape) from {product}") == shape:
+        return
     with session.lock("tables"), session.transaction():
         session.execute(f"create schema if not exists {warehouse.quote(warehouse.schema)}")
         for table, columns in TABLES.items():
-            spec = []
-            for name, kind in columns.items():
-                null = " not null" if kind.endswith("!") else ""
-                spec.append(f"{warehouse.quote(name)} {warehouse.types[kind.rstrip('!')]}{null}")
-            if table in KEYS:
-                spec.append(f"primary key ({', '.join(map(warehouse.quote, KEYS[table]))})")
-            session.execute(f"create table if not exists {warehouse.table(table)} ({', '.join(spec)})")
+            _create(session, table, columns)
         _create_redirect(session)
-        session.execute(f"create table if not exists {warehouse.table('product')} (version integer not null)")
-        session.execute(f"insert into {warehouse.table('product')} values (:version)", {"version": VERSION})
+        session.execute(f"create table if not exists {product} (shape {warehouse.types['string']})")
+        session.execute(f"delete from {product}")
+        session.execute(f"insert into {product} values (:shape)", {"shape": shape})
+
+
+def _shape() -> str:
+    """Changes whenever the tables do."""
+    return hashlib.sha256(json.dumps([TABLES, KEYS]).encode()).hexdigest()[:16]
+
+
+def _create(session: Session, table: str, columns: Mapping[str, str]) -> None:
+    """Create a table, or give one that an earlier version made the columns it lacks."""
+    warehouse = session.warehouse
+    types = {name: warehouse.types[kind.rstrip("!")] for name, kind in columns.items()}
+    if present := session.columns(table):
+        for name in columns.keys() - present.keys():
+            # Its rows have no value for it, so it cannot be "not null" any more.
+            added = f"{warehouse.quote(name)} {types[name]}"
+            session.execute(f"alter table {warehouse.table(table)} add column {added}")
+        return
+    spec = [
+        f"{warehouse.quote(name)} {types[name]}{' not null' if kind.endswith('!') else ''}"
+        for name, kind in columns.items()
+    ]
+    if table in KEYS:
+        spec.append(f"primary key ({', '.join(map(warehouse.quote, KEYS[table]))})")
+    session.execute(f"create table {warehouse.table(table)} ({', '.join(spec)})")
 
 
 def _create_redirect(session: Session) -> None:

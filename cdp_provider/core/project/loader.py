@@ -98,7 +98,7 @@ class _Reading:
             "syncs": self._each(given, ("syncs",), self._sync),
         }
         filled = {key: value for key, value in sections.items() if value is not None}
-        stand_in = {**filled, "schedule": given.get("schedule")}
+        stand_in = {"sources": {}, **filled, "schedule": given.get("schedule")}
         return self._model(
             Project, given, (), {key: value for key, value in filled.items() if key in given}, stand_in
         )
