@@ -35,9 +35,10 @@ from cdp_provider.core.ingest.lines import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cdp_provider.core.ingest.base import RawFile
+    from cdp_provider.core.ingest.lines import Origins
 
 #: Longest stretch over which a quoted field may run; beyond it the quote counts as never closed.
 MAX_QUOTED = 16 * 1024 * 1024
@@ -55,21 +56,32 @@ class _Structure:
     consumed_lines: int
 
 
-def csv_blocks(file: RawFile) -> Iterator[Block]:
-    """The records of a CSV file after its header, all fields as text, columns named as in the header.
+def csv_blocks(files: Iterable[RawFile], origins: Origins) -> Iterator[Block]:
+    """The records of CSV files after their headers, all fields as text.
 
-    :raises DataError: the file has no header, or one that names a column twice.
+    :raises DataError: a file has no header, or one that names a column twice.
     """
-    rest, number, header = b"", 1, None
+    taken = 0
+    for file in files:
+        origins.begin(file.source, taken)
+        for block, lines in _file_blocks(file, taken + 1):
+            yield block
+            taken += lines
+
+
+def _file_blocks(file: RawFile, number: int) -> Iterator[tuple[Block, int]]:
+    """Blocks of one file, and how many lines each took."""
+    rest, header, header_lines = b"", None, 0
     for chunk, last in chunks(file):
         data = rest + chunk
         if header is None:
             end = data.find(b"\n") + 1 or len(data)
             header = _header(file, data[:end])
-            data, number = data[end:], 2
+            data, number = data[end:], number + 1
+            header_lines = 1
         found = _structure(data, file.delimiter, len(header), last=last)
-        yield _block(data[: found.consumed], found, header, file, number)
-        rest, number = data[found.consumed :], number + found.consumed_lines
+        yield _block(data[: found.consumed], found, header, file, number), header_lines + found.consumed_lines
+        rest, number, header_lines = data[found.consumed :], number + found.consumed_lines, 0
 
 
 def _header(file: RawFile, line: bytes) -> list[str]:
@@ -97,7 +109,7 @@ def _block(data: bytes, found: _Structure, header: list[str], file: RawFile, fir
     starts, ends = found.starts[good], found.ends[good]
     table = _fields(data, starts, ends, header, file)
     table = table.add_column(0, "position", pa.array(first + found.lines[good]))
-    return Block(data, table, starts, ends, bad, tuple(header))
+    return Block(data, table, starts, ends, bad, tuple(header), file.source)
 
 
 def _fields(data: bytes, starts: Numbers, ends: Numbers, header: list[str], file: RawFile) -> pa.Table:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes into records, without copying and without losing one.
 
-A record's position is the number of the line it starts on, so gaps are blank lines, headers and bad rows.
+A record's position is the number of the line it starts on, counted over all files of the batch, so gaps are
+blank lines, headers and bad rows.
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -18,7 +20,7 @@ import pyarrow as pa
 from cdp_provider.core.exceptions import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cdp_provider.core.ingest.base import RawFile
 
@@ -30,6 +32,24 @@ Mask: TypeAlias = "npt.NDArray[np.bool_]"
 BLOCK = 32 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 NEWLINE, RETURN, QUOTE = 10, 13, 34
+
+
+@dataclass
+class Origins:
+    """Which file a position of the batch lies in, and at which of its lines."""
+
+    _sources: list[str] = field(default_factory=list)
+    _bases: list[int] = field(default_factory=list)
+
+    def begin(self, source: str, base: int) -> None:
+        """Line 1 of `source` is position ``base + 1``."""
+        self._sources.append(source)
+        self._bases.append(base)
+
+    def of(self, position: int) -> tuple[str, int]:
+        """File and line of a position."""
+        place = bisect_left(self._bases, position) - 1
+        return self._sources[place], position - self._bases[place]
 
 
 class BadRow(NamedTuple):
@@ -52,6 +72,7 @@ class Block:
     :param ends: offset after it.
     :param bad: records that are not in the table.
     :param header: names of the fields ``f0``, ``f1``, ... of a CSV file.
+    :param source: the CSV file.
     """
 
     data: bytes
@@ -60,17 +81,12 @@ class Block:
     ends: Numbers
     bad: list[BadRow] = field(default_factory=list)
     header: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def records(self) -> int:
         """How many there were, good and bad."""
         return int(self.table.num_rows) + len(self.bad)
-
-    @property
-    def last_position(self) -> int:
-        """The highest position; 0 when there is no record."""
-        good = self.table["position"][-1].as_py() if self.table.num_rows else 0
-        return max(good, max((row.position for row in self.bad), default=0))
 
     def raw(self, position: int) -> str:
         """The text of one of the table's records."""
@@ -132,16 +148,28 @@ def take_bad_text(data: bytes, starts: Numbers, ends: Numbers) -> Numbers:
     return np.empty(0, np.int64)
 
 
-def json_blocks(file: RawFile) -> Iterator[Block]:
-    """The lines of an NDJSON file; whether they are JSON is seen later."""
-    rest, number = b"", 1
-    for chunk, last in chunks(file):
-        data = rest + chunk
-        cut = len(data) if last else data.rfind(b"\n") + 1
-        data, rest = data[:cut], data[cut:]
-        starts, ends = line_spans(data)
-        yield _json_block(data, starts, ends, number)
-        number += len(starts)
+def json_blocks(files: Iterable[RawFile], origins: Origins) -> Iterator[Block]:
+    """The lines of NDJSON files, one after the other; whether they are JSON is seen later.
+
+    Small files share a block, for what a block costs besides its rows.
+    """
+    held, number, taken = bytearray(), 1, 0
+    for file in files:
+        origins.begin(file.source, taken)
+        for chunk, last in chunks(file):
+            whole = chunk + b"\n" if last and chunk and not chunk.endswith(b"\n") else chunk
+            held += whole
+            taken += whole.count(b"\n")
+            if len(held) >= BLOCK and b"\n" in held:
+                cut = held.rfind(b"\n") + 1
+                data = bytes(held[:cut])
+                del held[:cut]
+                starts, ends = line_spans(data)
+                yield _json_block(data, starts, ends, number)
+                number += len(starts)
+    if held:
+        data = bytes(held)
+        yield _json_block(data, *line_spans(data), number)
 
 
 def _json_block(data: bytes, starts: Numbers, ends: Numbers, first: int) -> Block:

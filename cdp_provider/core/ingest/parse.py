@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cdp_provider.core.ingest.conversion import ARROW, quote_long_numbers, strict
 from cdp_provider.core.ingest.delimited import csv_blocks
-from cdp_provider.core.ingest.lines import BadRow, Block, json_blocks
+from cdp_provider.core.ingest.lines import BadRow, Block, Origins, json_blocks
 from cdp_provider.core.ingest.validate import CsvPlan, JsonPlan, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cdp_provider.core.ingest.base import RawFile
     from cdp_provider.core.project.streams import Stream
@@ -73,18 +72,14 @@ def parse(stream: Stream, files: Sequence[RawFile]) -> Parsed:
 
     :raises DataError: a file cannot be read as a whole: no gzip, no header, one without a required column.
     """
-    good, bad, read, base = [schema(stream).empty_table()], [BAD_SCHEMA.empty_table()], 0, 0
+    good, bad, read, origins = [schema(stream).empty_table()], [BAD_SCHEMA.empty_table()], 0, Origins()
     with duckdb.connect(":memory:") as engine:
         engine.execute("set TimeZone = 'UTC'")
-        for file in files:
-            lines = 0
-            for block in (csv_blocks if file.format == "csv" else json_blocks)(file):
-                rows, faults = _parse_block(engine, _plan(stream, file, block), block)
-                good.append(_shifted(rows.cast(schema(stream)), "_position", base))
-                bad.append(_shifted(_bad_table(file.source, faults), "position", base))
-                read += block.records
-                lines = max(lines, block.last_position)
-            base += lines
+        for block in _blocks(files, origins):
+            rows, faults = _parse_block(engine, _plan(stream, block), block)
+            good.append(rows.cast(schema(stream)))
+            bad.append(_bad_table(origins, faults))
+            read += block.records
         rows, quarantined = pa.concat_tables(good), pa.concat_tables(bad)
         if rows.num_rows + quarantined.num_rows != read:
             msg = (
@@ -96,8 +91,13 @@ def parse(stream: Stream, files: Sequence[RawFile]) -> Parsed:
         )
 
 
-def _plan(stream: Stream, file: RawFile, block: Block) -> Plan:
-    return CsvPlan(stream, file.source, block.header) if file.format == "csv" else JsonPlan(stream)
+def _blocks(files: Sequence[RawFile], origins: Origins) -> Iterator[Block]:
+    """All files of a batch are of one format: their stream's."""
+    return (csv_blocks if files and files[0].format == "csv" else json_blocks)(files, origins)
+
+
+def _plan(stream: Stream, block: Block) -> Plan:
+    return CsvPlan(stream, block.source, block.header) if block.header else JsonPlan(stream)
 
 
 def _parse_block(
@@ -144,14 +144,10 @@ def _look_closer(engine: duckdb.DuckDBPyConnection, plan: Plan) -> None:
     engine.unregister("judged")
 
 
-def _bad_table(source: str, rows: list[BadRow]) -> pa.Table:
-    lines, reasons, raw = ([row[i] for row in rows] for i in range(3))
-    return pa.table([[source] * len(rows), lines, lines, reasons, raw], schema=BAD_SCHEMA)
-
-
-def _shifted(table: pa.Table, name: str, base: int) -> pa.Table:
-    index = table.schema.get_field_index(name)
-    return table.set_column(index, name, pc.add(table[name], base)) if base else table
+def _bad_table(origins: Origins, rows: list[BadRow]) -> pa.Table:
+    places = [origins.of(row.position) for row in rows]
+    columns = zip(*((*place, *row) for place, row in zip(places, rows, strict=True)), strict=True)
+    return pa.table(list(columns), schema=BAD_SCHEMA) if rows else BAD_SCHEMA.empty_table()
 
 
 def _duplicates(engine: duckdb.DuckDBPyConnection, key: Sequence[str], rows: pa.Table) -> int:
