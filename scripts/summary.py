@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 STAGES = ("land", "check", "gate", "resolve", "profiles", "segments", "sync")
 _NODE_WIDTH = 36
+_IDENTITY = ("identifiers", "profiles", "new_profiles", "joins", "merges", "refused_links")
 _DELIVERY = ("accepted", "rejected", "invalid", "removed", "unchanged", "requests")
 
 
@@ -108,9 +109,15 @@ def _people(rows: Sequence[Row]) -> str:
     for row in rows:
         detail = _detail(row)
         if row["stage"] == "resolve" and detail:
-            people = f"{detail.get('profiles', 0):,} profiles, {detail.get('new_profiles', 0):,} of them new"
-            links = f"{detail.get('merges', 0):,} merges, {detail.get('refused_links', 0):,} links refused"
-            said.append(_wrapped("identity  ", f"{people}; {links}"))
+            count = {name: f"{detail.get(name, 0):,}" for name in _IDENTITY}
+            said.append(
+                _wrapped(
+                    "identity  ",
+                    f"{count['identifiers']} identifiers make {count['profiles']} profiles, of which"
+                    f" {count['new_profiles']} are new; {count['joins']} joins, {count['merges']} of them"
+                    f" merged known profiles; {count['refused_links']} links refused",
+                )
+            )
         elif row["stage"] == "segments" and detail:
             sizes = [f"{name} {size:,}" for name, size in sorted(detail.get("sizes", {}).items())]
             said.append(_wrapped("segments  ", ", ".join(sizes)))

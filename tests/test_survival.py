@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ANCHOR = datetime(2026, 7, 1, tzinfo=UTC)
 WINDOWS = [Window(None, ANCHOR - timedelta(days=20)), Window(None, ANCHOR)]
-KILLS_PER_STEP = 5
+KILLS_PER_STEP = 4
 
 _processes = multiprocessing.get_context("forkserver")
 

@@ -48,7 +48,16 @@ def first_run():
             requests=9,
         ),
         row("segments", counts=(100, 90, 0), sizes={"vip": 5, "newsletter": 90}),
-        row("resolve", counts=(1000, 999, 3), profiles=100, new_profiles=100, merges=7, refused_links=3),
+        row(
+            "resolve",
+            counts=(1000, 999, 3),
+            profiles=100,
+            new_profiles=100,
+            merges=7,
+            joins=40,
+            identifiers=250,
+            refused_links=3,
+        ),
         row("land", "crm.customers", counts=(1000, 998, 2)),
     ]
 
@@ -67,7 +76,8 @@ def test_first_run_in_full():
         "segments  -                  100        90        0      1.2",
         "sync      newsletter          90        80       10      1.2",
         "",
-        "identity  100 profiles, 100 of them new; 7 merges, 3 links refused",
+        "identity  250 identifiers make 100 profiles, of which 100 are new; 40 joins, 7 of them merged known",
+        "          profiles; 3 links refused",
         "segments  newsletter 90, vip 5",
         "",
         "deliveries  accepted  rejected  invalid  removed  unchanged  requests",

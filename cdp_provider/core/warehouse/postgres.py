@@ -15,7 +15,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
@@ -103,6 +103,31 @@ class PostgresSession(Session):
 
     def analyze(self, table: str) -> None:
         self.execute(f"analyze {table}")
+
+    def replace_table(self, name: str, select: str, params: Mapping[str, Any] | None = None) -> None:
+        """As in the base class; a table whose columns stay the same stays itself, with the views on it.
+
+        :raises ConfigurationError: the columns changed, and views of somebody depend on them.
+        """
+        table = self.warehouse.table(name)
+        if self.exists(name) and self._shape(f"select * from {table}") == self._shape(select, params):
+            self.execute(f"delete from {table}")
+            self.execute(f"insert into {table} {select}", params)
+            self.analyze(table)
+            return
+        try:
+            super().replace_table(name, select, params)
+        except psycopg.errors.DependentObjectsStillExist as error:
+            msg = (
+                f"the columns of {table} have changed, and views depend on the table as it was; drop these"
+                " views, run again, and create them anew"
+            )
+            raise ConfigurationError(msg) from error
+
+    def _shape(self, select: str, params: Mapping[str, Any] | None = None) -> list[tuple[str, int]]:
+        """Names and types of a query's columns."""
+        with self._run(f"select * from ({select}) shaped limit 0", params) as cursor:
+            return [(column.name, column.type_code) for column in cursor.description or ()]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from cdp_provider.core import tables
-from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import bind_names
 
 ROWS = pa.table(
@@ -96,6 +96,22 @@ def test_replace_table_swaps_the_whole_content(warehouse):
         assert session.fetch(f"select v from {warehouse.table('swapped')}") == [(2,)]
         assert list(session.columns("swapped")) == ["v"]
         assert not session.exists("swapped__new")
+
+
+def test_views_of_others_survive_a_replaced_table(make_warehouse):
+    warehouse = make_warehouse("postgres")
+    with warehouse.session() as session:
+        for value in (1, 2):
+            with session.transaction():
+                session.replace_table("swapped", "select cast(:v as integer) as v", {"v": value})
+            if value == 1:
+                session.execute(
+                    f"create view {warehouse.table('theirs')} as select v from {warehouse.table('swapped')}"
+                )
+        assert session.fetch(f"select v from {warehouse.table('theirs')}") == [(2,)]
+        with pytest.raises(ConfigurationError, match="views depend"), session.transaction():
+            session.replace_table("swapped", "select 'x' as v, 1 as w")
+        assert session.fetch(f"select v from {warehouse.table('theirs')}") == [(2,)]
 
 
 def test_json_text_reads_nested_values(warehouse):
