@@ -52,9 +52,15 @@ def resolved(name: str, known: dict[str, Path]) -> str | None:
 
 
 def graph() -> dict[str, set[str]]:
+    """Module -> modules it imports; ``from package import module`` imports the package as well."""
     known = modules()
     return {
-        module: {target for name in imports(path) if (target := resolved(name, known)) and target != module}
+        module: {
+            target
+            for name in imports(path)
+            for target in (resolved(name, known), name.rpartition(".")[0])
+            if target in known and target != module
+        }
         for module, path in known.items()
     }
 

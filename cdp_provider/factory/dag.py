@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import DuplicateTaskIdFound
 from cdp_provider.core.exceptions import ConfigurationError
 from cdp_provider.core.project.model import Project
 from cdp_provider.core.registry import load_project
-from cdp_provider.factory import docs
+from cdp_provider.factory.docs import of_dag, of_task
 from cdp_provider.factory.translator import Node, Translator
 from cdp_provider.operators.base import CDP_RETRY_POLICY
 from cdp_provider.operators.check_contract import CheckContractOperator
@@ -72,7 +72,7 @@ class CdpDag(DAG):
             "max_active_runs": 1,
             "max_active_tasks": 8,
             "tags": list(declared.tags),
-            "doc_md": docs.of_dag(declared),
+            "doc_md": of_dag(declared),
             **dag_kwargs,
         }
         settings["default_args"] = {
@@ -155,7 +155,7 @@ class _Builder:
                 task_id=self.translator.task_id(node),
                 task_group=self._group(node),
                 owner=self.translator.owner(self.project, node),
-                doc_md=docs.of_task(self.project, node),
+                doc_md=of_task(self.project, node),
                 outlets=self.translator.assets(self.project, node),
                 warehouse_conn_id=self.project.warehouse.connection,
                 schema=self.project.warehouse.schema_name,

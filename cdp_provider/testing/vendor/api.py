@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from cdp_provider.testing.vendor import endpoints
-from cdp_provider.testing.vendor.endpoints import ApiError, Json
+from cdp_provider.testing.vendor.endpoints import (
+    ApiError,
+    Json,
+    encode,
+    find_route,
+    list_customers,
+    read_records,
+)
 from cdp_provider.testing.vendor.faults import Fault, Faults
 from cdp_provider.testing.vendor.state import LoggedRequest, StoredAnswer, VendorState
 
@@ -137,26 +143,26 @@ class VendorApi:
             self._route(request, outcome)
         except ApiError as error:
             outcome.status = error.status
-            outcome.body = endpoints.encode({"error": {"code": error.code, "message": str(error)}})
+            outcome.body = encode({"error": {"code": error.code, "message": str(error)}})
             outcome.headers = error.headers
 
     def _route(self, request: Request, outcome: _Outcome) -> None:
-        route = endpoints.find_route(request.method, request.path)
+        route = find_route(request.method, request.path)
         self._authorise(request, route.vendor)
         if request.method == "GET":
             self._trouble_reader(request)
-            outcome.body = endpoints.encode(endpoints.list_customers(self.state, request.query))
+            outcome.body = encode(list_customers(self.state, request.query))
             return
         if not self._windows[route.vendor].admit():
             raise ApiError(429, "rate_limited", "Too many requests in this second.", {"Retry-After": "1"})
-        records = endpoints.read_records(request.body, route)
+        records = read_records(request.body, route)
         outcome.records = len(records)
         key = request.headers.get("idempotency-key")
         if key and (stored := self._stored(request, key)):
             outcome.status, outcome.body, outcome.replayed = stored.status, stored.body, True
             return
         outcome.status = route.status
-        outcome.body = endpoints.encode({"results": [route.apply(self.state, record) for record in records]})
+        outcome.body = encode({"results": [route.apply(self.state, record) for record in records]})
         if key:
             answer = StoredAnswer(_text(request.body), outcome.status, outcome.body)
             self.state.store_answer(request.path, key, answer)
@@ -192,10 +198,10 @@ def _spoil(fault: Fault, response: Response) -> Response:
         return Response(None)
     if fault.down:
         error: Json = {"error": {"code": "unavailable", "message": "No server is available."}}
-        return Response(503, endpoints.encode(error).encode(), fault.headers)
+        return Response(503, encode(error).encode(), fault.headers)
     if fault.status:
         error = {"error": {"code": "injected", "message": "An injected fault."}}
-        return Response(fault.status, endpoints.encode(error).encode(), fault.headers)
+        return Response(fault.status, encode(error).encode(), fault.headers)
     if fault.malformed:
         return Response(200, (response.body or b'{"results": [')[:-1] + b"<", fault.headers)
     if fault.body_bytes:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import unquote, urlsplit
 
-from cdp_provider.testing.vendor import control
 from cdp_provider.testing.vendor.api import Request, Response, VendorApi, VendorOptions
+from cdp_provider.testing.vendor.control import handle
 from cdp_provider.testing.vendor.endpoints import encode
 from cdp_provider.testing.vendor.faults import Fault
 from cdp_provider.testing.vendor.state import Applied, LoggedRequest, VendorState
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, unquote(parts.path), parts.query, headers, body)
         if request.path.startswith("/_/"):
-            self._send(control.handle(api, request))
+            self._send(handle(api, request))
         else:
             self._send(api.handle(request))
 
