@@ -66,7 +66,7 @@ def attempt(world: World, stage: str, node: str, run: Run, fatal: int | None) ->
     done = _processes.Value("i", 0)
     process = _processes.Process(target=_child, args=(world, stage, node, run, fatal, done))
     process.start()
-    process.join(60)
+    process.join(180)
     return process.exitcode, done.value
 
 
