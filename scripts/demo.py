@@ -60,6 +60,8 @@ class Progress:
 
 def main() -> int:
     """0 when the run succeeded and nothing was delivered twice, 1 otherwise."""
+    # Started in the background, a shell leaves it ignored, and so would all of Airflow.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     began = time.perf_counter()

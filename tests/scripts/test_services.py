@@ -145,6 +145,7 @@ def test_waiting_ends_when_a_service_dies_or_time_is_up(tmp_path):
 
 
 def test_ctrl_c_while_stopping_does_not_stop_the_stopping(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     found = services(tmp_path)
     service = start(found, STUBBORN)
     eventually(lambda: "up" in service.log.read_text())
@@ -153,7 +154,7 @@ def test_ctrl_c_while_stopping_does_not_stop_the_stopping(tmp_path):
     ):
         end([service.process], patience=(0.5, 0.5))
     assert gone(service.process)
-    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_environment_is_rid_of_a_foreign_airflow(monkeypatch):
