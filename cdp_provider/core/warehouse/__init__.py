@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdp_provider.core.warehouse.base import COLUMN_TYPES, Session, Warehouse
+from cdp_provider.core.warehouse.base import Session, Warehouse
 from cdp_provider.core.warehouse.duckdb import DuckDBWarehouse
 from cdp_provider.core.warehouse.postgres import PostgresWarehouse
 
@@ -16,4 +16,4 @@ ENGINES: Mapping[str, type[Warehouse]] = {
     engine.engine: engine for engine in (DuckDBWarehouse, PostgresWarehouse)
 }
 
-__all__ = ["COLUMN_TYPES", "ENGINES", "DuckDBWarehouse", "PostgresWarehouse", "Session", "Warehouse"]
+__all__ = ["ENGINES", "DuckDBWarehouse", "PostgresWarehouse", "Session", "Warehouse"]

@@ -15,20 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-
-#: The column types a project can name, and what they are in Arrow.
-COLUMN_TYPES: tuple[str, ...] = (
-    "string",
-    "integer",
-    "number",
-    "decimal",
-    "boolean",
-    "date",
-    "timestamp",
-    "json",
-)
 
 _ARROW_TYPES: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
     (pa.types.is_boolean, "boolean"),
@@ -174,7 +162,7 @@ class Warehouse(ABC):
 
     #: As in ``conn_type`` of an Airflow connection.
     engine: ClassVar[str]
-    #: Engine type for each of :data:`COLUMN_TYPES`.
+    #: Engine type for each column type that a project can name.
     types: ClassVar[Mapping[str, str]]
     #: True where only one process at a time may have the database open.
     single_process: ClassVar[bool] = False
@@ -196,10 +184,6 @@ class Warehouse(ABC):
             return self.arrow_type(arrow.value_type)
         return self.types[next((name for test, name in _ARROW_TYPES if test(arrow)), "string")]
 
-    @abstractmethod
-    def json_text(self, column: str, path: Sequence[str]) -> str:
-        """SQL for the text at `path` inside the JSON expression `column`; NULL where it is absent."""
-
     def quote(self, name: str) -> str:
         """An identifier, quoted."""
         if "\x00" in name:
@@ -210,10 +194,6 @@ class Warehouse(ABC):
     def table(self, name: str) -> str:
         """A table of the product, qualified and quoted."""
         return f"{self.quote(self.schema)}.{self.quote(name)}"
-
-    def epoch(self, moment: str) -> str:
-        """SQL for the seconds since 1970 of a timestamp expression, as a double."""
-        return f"cast(extract(epoch from {moment}) as double precision)"
 
     def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
         """SQL aggregate: `value` of the row with the smallest (or largest) `order` among rows of the group

@@ -15,7 +15,7 @@ from cdp_provider.core.exceptions import WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
@@ -136,10 +136,6 @@ class DuckDBWarehouse(Warehouse):
             yield DuckDBSession(self, connection)
         finally:
             connection.close()
-
-    def json_text(self, column: str, path: Sequence[str]) -> str:
-        pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
-        return f"json_extract_string({column}, '{pointer.replace(chr(39), chr(39) * 2)}')"
 
     def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
         # Sorting one list per group, as the general form does, is ten times slower here.

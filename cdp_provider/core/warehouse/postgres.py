@@ -19,7 +19,7 @@ from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 _COPY_CHUNK = 1 << 20
 
@@ -210,7 +210,3 @@ class PostgresWarehouse(Warehouse):
             yield PostgresSession(self, connection)
         finally:
             connection.close()
-
-    def json_text(self, column: str, path: Sequence[str]) -> str:
-        keys = ", ".join("'" + part.replace("'", "''") + "'" for part in path)
-        return f"jsonb_extract_path_text({column}, {keys})"

@@ -114,15 +114,6 @@ def test_views_of_others_survive_a_replaced_table(make_warehouse):
         assert session.fetch(f"select v from {warehouse.table('theirs')}") == [(2,)]
 
 
-def test_json_text_reads_nested_values(warehouse):
-    kind = warehouse.types["json"]
-    with warehouse.session() as session:
-        column = f"cast(:j as {kind})"
-        read = warehouse.json_text(column, ["a'b", "c"])
-        assert session.scalar(f"select {read}", {"j": '{"a\'b": {"c": "x"}}'}) == "x"
-        assert session.scalar(f"select {warehouse.json_text(column, ['z'])}", {"j": "{}"}) is None
-
-
 def test_ensure_may_run_again_and_mends_what_an_earlier_version_made(warehouse):
     with warehouse.session() as session:
         tables.ensure(session)
