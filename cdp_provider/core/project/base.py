@@ -91,3 +91,25 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)]),
 ]
+
+
+def parse_size(value: Any) -> Any:
+    """``"4 GB"`` -> bytes; decimal units. A plain number is bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.match(value) if isinstance(value, str) else None
+    if not match:
+        msg = f"{value!r} is no size; write a whole number and a unit, such as '4 GB' or '512 MB'"
+        raise ValueError(msg)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+SIZE_PATTERN = r"^\s*(\d{1,9})\s*(kB|MB|GB|TB)\s*$"
+_SIZE = re.compile(SIZE_PATTERN)
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size, json_schema_input_type=Whole | Annotated[str, Field(pattern=SIZE_PATTERN)]),
+    Field(gt=0),
+]

@@ -65,7 +65,7 @@ class Stream(Model):
     :param primary_key: columns that tell two rows apart; of rows with the same key the newest counts.
     :param time: column that says when the row happened or changed; orders rows, bounds windows.
     :param event: column that holds an event's name; given for streams of events.
-    :param identifiers: identifier type -> column that carries it.
+    :param identifiers: identifier type -> columns that carry it; one alone may be written as such.
     :param optional: when its batch fails, the rest of the road goes on without it.
     :param options: how to read it; belongs to the kind of source.
     """
@@ -81,7 +81,13 @@ class Stream(Model):
     columns: dict[
         ColumnName, Annotated[Column, BeforeValidator(_column, json_schema_input_type=ColumnType | Column)]
     ] = Field(min_length=1)
-    identifiers: dict[Name, ColumnName] = Field(default_factory=dict)
+    identifiers: dict[
+        Name,
+        Annotated[
+            tuple[ColumnName, ...],
+            BeforeValidator(_column_names, json_schema_input_type=ColumnName | tuple[ColumnName, ...]),
+        ],
+    ] = Field(default_factory=dict)
     optional: bool = False
     quarantine: Quarantine = Quarantine()
     contract: Contract = Contract()
@@ -109,8 +115,8 @@ class Stream(Model):
             *self._column_problems(("time",), (self.time,), only=("timestamp",)),
             *self._column_problems(("event",), (self.event,), only=("string",)),
         ]
-        for kind, column in self.identifiers.items():
-            problems += self._column_problems(("identifiers", kind), (column,), only=("string", "integer"))
+        for kind, columns in self.identifiers.items():
+            problems += self._column_problems(("identifiers", kind), columns, only=("string", "integer"))
         if problems:
             raise Problems(problems)
 
