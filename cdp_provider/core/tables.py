@@ -86,6 +86,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "profile_id": "integer!",
         "first_seen": "timestamp",
         "resolved_seq": "integer!",
+        "published_seq": "integer",  # the identity run after which a profile was first named after it
+        "evicted_seq": "integer",  # the identity run that took the value from it; its profile keeps the node
     },
     # Which identifier a raw row hangs on: its profile is that identifier's profile, also after merges.
     "row_links": {
@@ -113,6 +115,56 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "type": "string!",
         "value": "string!",
         "rule": "string!",
+    },
+    # Profiles that lost identifiers to another, and why.
+    "splits": {
+        "resolved_seq": "integer!",
+        "run_id": "string!",
+        "profile_id": "integer!",
+        "new_profile_id": "integer!",
+        "identifiers": "integer!",  # so many went over
+        "rule": "string!",
+    },
+    # Values that are no identifiers any more: hubs from the rows of that identity run on, broken ones in all.
+    "barred_identifiers": {
+        "resolved_seq": "integer!",
+        "run_id": "string!",
+        "type": "string!",
+        "value": "string!",
+        "reason": "string!",  # hub | broken
+        "rule": "string!",
+        "seen_with": "integer",
+        "stream": "string",
+        "load_id": "integer",
+        "position": "integer",
+    },
+    # With whom values of types that have a hub limit were seen; kept until they are hubs.
+    "neighbours": {
+        "type": "string!",
+        "value": "string!",
+        "other_type": "string!",
+        "other_value": "string!",
+        "resolved_seq": "integer!",
+    },
+    # One row per run of identity resolution: what it found, under which rules.
+    "identity_runs": {
+        "pipeline": "string!",
+        "run_id": "string!",
+        "resolved_seq": "integer!",
+        "window_end": "timestamp!",
+        "replayed": "boolean!",
+        "rules": "string!",  # a fingerprint; what they say stands in the project
+        "rows_in": "integer!",
+        "rows_without_identifier": "integer!",
+        "identifiers": "integer!",
+        "new_identifiers": "integer!",
+        "profiles": "integer!",
+        "new_profiles": "integer!",
+        "merged": "integer!",
+        "split": "integer!",
+        "refused": "string!",  # JSON: rule -> refused links
+        "sizes": "string!",  # JSON: distribution of identifiers per profile
+        "largest": "string!",  # JSON: the largest profiles, and the identifiers that glue them, by node id
     },
     # Open and closed stays of profiles in segments. left_at is null while the stay lasts.
     "memberships": {
@@ -180,6 +232,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "loads": ("load_id",),
     "files": ("stream", "path", "checksum"),
     "identifiers": ("node_id",),
+    "identity_runs": ("pipeline", "run_id"),
     "memberships": ("segment", "profile_id", "entered_at"),
     "sync_ledger": ("sync", "record_key"),
     "rate_limits": ("account",),
@@ -232,8 +285,6 @@ def _create_redirect(session: Session) -> None:
     warehouse = session.warehouse
     session.execute(
         f"create or replace view {warehouse.table('profile_redirect')} as"
-        f" select m.loser as old_profile_id, i.profile_id"
-        f" from (select distinct loser from {warehouse.table('merges')}) m"
-        f" join {warehouse.table('identifiers')} i on i.node_id = m.loser"
-        f" where i.profile_id <> m.loser"
+        f" select node_id as old_profile_id, profile_id from {warehouse.table('identifiers')}"
+        " where published_seq is not null and profile_id <> node_id"
     )

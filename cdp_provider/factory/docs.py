@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
+
+from cdp_provider.core.project.identity import RULES, rule_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
 
     from cdp_provider.core.project.activation import Sync
+    from cdp_provider.core.project.identity import Identifier, Identity
     from cdp_provider.core.project.model import Project
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.factory.translator import Node
@@ -41,15 +46,7 @@ def of_dag(project: Project) -> str:
         ),
     ]
     if project.identity.identifiers:
-        rules = project.identity.identifiers
-        parts += [
-            "## Identity",
-            "Strongest identifier first; a profile holds at most so many of each.",
-            _table(
-                ("identifier", "at most", "normalised as"),
-                ((name, str(rules[name].limit), rules[name].normalize) for name in project.identity.ranked()),
-            ),
-        ]
+        parts += _identity(project.identity)
     if project.segments:
         parts += [
             "## Segments",
@@ -58,6 +55,47 @@ def of_dag(project: Project) -> str:
     if project.syncs:
         parts += ["## Syncs", _table(("sync", "whom", "to", "mode"), map(_sync_row, project.syncs.values()))]
     return "\n\n".join(part for part in parts if part)
+
+
+def _identity(identity: Identity) -> list[str]:
+    """How it is decided who is who; of rules set by hand only their number, for they name people."""
+    rules = identity.identifiers
+    counts = Counter(rule_key(rule) for rule in identity.rules)
+    by_hand = ", ".join(f"{counts[key]} {key}" for key in RULES if counts[key])
+    return [
+        "## Identity",
+        f"{_STRONGEST} {_OVER_LIMIT[identity.over_limit]}",
+        _table(
+            ("identifier", "at most", "links nothing above", "normalised as"),
+            (
+                (name, _limit(rules[name]), _hub(rules[name]), rules[name].normalize)
+                for name in identity.ranked()
+            ),
+        ),
+        f"Rules set by hand: {by_hand}." if by_hand else "",
+    ]
+
+
+_STRONGEST = "Strongest identifier first; a profile holds at most so many of each."
+_OVER_LIMIT = {
+    "demote": "Where a row would give it more, the row's weakest identifiers are dropped until it fits.",
+    "refuse": "A link that would give it more is not made.",
+    "break": "An identifier through which it would get more is cut off from all others.",
+    "evict": "Where a row would give it more, its oldest ones leave it.",
+}
+
+
+def _limit(rule: Identifier) -> str:
+    return str(rule.limit) if rule.within is None else f"{rule.limit} in {_span(rule.within)}"
+
+
+def _hub(rule: Identifier) -> str:
+    return "-" if rule.hub is None else f"{rule.hub} others"
+
+
+def _span(duration: timedelta) -> str:
+    days, rest = divmod(duration.total_seconds(), 86_400)
+    return f"{duration.total_seconds():g} s" if rest else "1 day" if days == 1 else f"{days:g} days"
 
 
 def of_task(project: Project, node: Node) -> str:

@@ -8,27 +8,35 @@ those that the decisions were made on; if another run was first, everything star
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import WarehouseBusyError
-from cdp_provider.core.identity import history, store
-from cdp_provider.core.identity.graph import Graph
+from cdp_provider.core.identity import history, hubs, quality, store
+from cdp_provider.core.identity.decide import Facts, Rules, Sets, decide, strongest
+from cdp_provider.core.identity.limits import Limit, Limits
+from cdp_provider.core.identity.record import Record
+from cdp_provider.core.project.identity import Allow, Deny
 from cdp_provider.core.runs import advance, reported, superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from cdp_provider.core.identity.graph import Known
+    from numpy.typing import NDArray
+
+    from cdp_provider.core.identity.decide import Known
     from cdp_provider.core.identity.history import History, Plan
-    from cdp_provider.core.project.identity import Identity
+    from cdp_provider.core.identity.hubs import Hubs
+    from cdp_provider.core.identity.store import Standing
+    from cdp_provider.core.project.identity import Identifier, Identity
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Run
     from cdp_provider.core.runs import Report
-    from cdp_provider.core.warehouse import Warehouse
+    from cdp_provider.core.warehouse import Session, Warehouse
 
 _ATTEMPTS = 5
 
@@ -64,8 +72,9 @@ def _resolve(
     warehouse: Warehouse, identity: Identity, streams: Sequence[Stream], run: Run, *, replay: bool
 ) -> Report:
     with reported(warehouse, run, "resolve") as report:
+        resolution = _Resolution(warehouse, identity, streams)
         for _ in range(_ATTEMPTS):
-            if _attempt(warehouse, identity, streams, report, replay=replay):
+            if resolution.attempt(report, replay=replay):
                 return report
         msg = (
             f"identity resolution found the tables changed by other runs {_ATTEMPTS} times in a row; let the"
@@ -74,60 +83,189 @@ def _resolve(
         raise WarehouseBusyError(msg, retry_after=30)
 
 
-def _attempt(
-    warehouse: Warehouse, identity: Identity, streams: Sequence[Stream], report: Report, *, replay: bool
-) -> bool:
-    """One try; False when another run wrote between reading and writing."""
-    rules = history.rules(identity, streams)
-    with warehouse.session() as session:
-        tables.ensure(session)
-        if superseded(session, report):
-            return True
-        plan = history.plan(session, streams, replay=replay)
-        raw = history.read(session, plan, streams, identity)
-        run_ids = defaultdict(lambda: report.run.run_id, store.recorded_runs(session) if plan.replay else {})
-    rows = history.arrange(raw, plan, rules)
-    del raw
-    with warehouse.session() as session:
-        known = store.read_known(session, rows, rules, plan)
-    graph = Graph(rows.kinds, [rule.limit for rule in rules.values()], known)
-    graph.take(rows.columns)
-    changes = store.changes(rows, graph, [stream.ref for stream in streams], rules, run_ids)
-    with warehouse.session() as session, session.lock("identity"):
-        if superseded(session, report):
-            return True
-        with session.transaction():
-            if not plan.holds(history.plan(session, streams, replay=replay)):
-                return False
-            cut = store.apply(session, changes, plan)
-            report.rows_in, report.rows_out = len(rows), changes.row_links.num_rows
-            report.rows_refused = len({refusal.row for refusal in graph.refusals})
-            report.watermark = rows.newest()
-            report.detail = _detail(rows, graph, known, plan, cut, store.totals(session))
-            advance(session, report)
-            report.write(session)
-    return True
+@dataclass(frozen=True)
+class _Work:
+    """A run's rows, and what stands in the warehouse of whom they speak."""
+
+    rows: History
+    facts: Facts
+    known: Known
+    hubs: Hubs
+    standing: Standing | None
 
 
-def _detail(
-    rows: History, graph: Graph, known: Known, plan: Plan, cut: int, totals: tuple[int, int]
-) -> dict[str, object]:
-    """Counts of what the run found, made and refused; never a value."""
-    nodes, profiles = graph.nodes(), graph.profiles()
-    held = profiles > 0
-    heads = held & (profiles == nodes)
-    joined = known.heads & held & ~heads if plan.replay else graph.moved()[0]
-    with_identifier = sum(column >= 0 for column in rows.columns)
-    return {
-        "profiles": totals[0],
-        "new_profiles": int(np.count_nonzero(heads & ~known.heads)) + cut,
-        "identifiers": totals[1],
-        "new_identifiers": int(np.count_nonzero(nodes > known.last_node)),
-        "joins": graph.joins,
-        "merges": int(np.count_nonzero(joined)),
-        "refused_links": len(graph.refusals),
-        "rows_without_identifier": len(rows) - int(np.count_nonzero(with_identifier)),
-        "loads": len(plan.loads),
-        "replayed": plan.replay,
-        **rows.refused,
-    }
+class _Resolution:
+    """One try of one run."""
+
+    def __init__(self, warehouse: Warehouse, identity: Identity, streams: Sequence[Stream]) -> None:
+        self._warehouse, self._identity, self._streams = warehouse, identity, streams
+        self._types = history.types(identity, streams)
+        self._kinds = list(self._types)
+        self._limits = Limits([_limit(rule) for rule in self._types.values()])
+        self._fingerprint = history.fingerprint(identity, streams)
+
+    def attempt(self, report: Report, *, replay: bool) -> bool:
+        """False when another run wrote between reading and writing."""
+        with self._warehouse.session() as session:
+            tables.ensure(session)
+            if superseded(session, report):
+                return True
+            plan = self._plan(session, replay=replay)
+            raw = history.read(session, plan.loads, self._streams, self._identity)
+            run_ids = defaultdict(lambda: report.run.run_id, store.recorded_runs(session))
+        rows = history.arrange(raw, plan.loads, plan.seq, self._identity, self._streams)
+        del raw
+        work = self._look_up(rows, plan)
+        sets = Sets(work.facts, work.known, self._rules(work.rows))
+        danger = sets.in_danger()
+        if len(danger) and (again := self._look_closer(work, plan, danger)):
+            work = again
+            sets = Sets(work.facts, work.known, self._rules(work.rows))
+        outcome = decide(work.facts, work.known, self._rules(work.rows), sets)
+        record = Record(
+            work.rows,
+            work.known,
+            outcome,
+            work.standing,
+            plan,
+            [stream.ref for stream in self._streams],
+            self._types,
+            run_ids,
+        )
+        changes = record.changes(work.hubs)
+        with self._warehouse.session() as session, session.lock("identity"):
+            if superseded(session, report):
+                return True
+            with session.transaction():
+                if not plan.holds(self._plan(session, replay=replay)):
+                    return False
+                store.apply(session, changes, plan)
+                report.rows_in = int(np.count_nonzero(rows.seqs() >= work.known.old_from))
+                report.rows_out = changes.row_links.num_rows - changes.unlinked.num_rows
+                report.rows_refused = len({refusal.row for refusal in outcome.refusals})
+                report.watermark = rows.newest()
+                found = quality.measure(session, record, changes, work.facts, self._fingerprint)
+                quality.write(session, report.run, found)
+                report.detail = {
+                    **found.detail(),
+                    "joins": outcome.unions,
+                    "loads": len(plan.loads),
+                    "replayed": plan.reason or False,
+                    **rows.refused,
+                }
+                advance(session, report)
+                report.write(session)
+        return True
+
+    def _plan(self, session: Session, *, replay: bool) -> Plan:
+        return history.plan(session, self._streams, self._fingerprint, replay=replay)
+
+    def _rules(self, rows: History) -> Rules:
+        pairs: dict[type, list[tuple[int, int]]] = {Allow: [], Deny: []}
+        for rule in self._identity.rules:
+            if isinstance(rule, Allow | Deny):
+                sides = rule.allow if isinstance(rule, Allow) else rule.deny
+                one, other = (rows.named[item] for side in sides for item in side.items())
+                if one >= 0 and other >= 0 and one != other:
+                    pairs[type(rule)].append((one, other))
+        return Rules(self._limits, self._identity.over_limit, pairs[Deny], pairs[Allow])
+
+    def _look_up(self, rows: History, plan: Plan) -> _Work:
+        with self._warehouse.session() as session:
+            barred = [] if plan.replay else store.barred(session)
+            columns = _without(rows, rows.columns, self._barred(rows, barred))
+            found = self._find_hubs(session, rows, columns)
+            columns = _without(rows, columns, found.since.items())
+            facts = Facts(_alone(rows, columns), rows.times, rows.seqs(), rows.kinds)
+            if plan.replay:
+                known, standing = store.read_all(session, rows, self._kinds)
+                return _Work(rows, facts, known, found, standing)
+            return _Work(rows, facts, store.read_known(session, rows, self._kinds), found, None)
+
+    def _barred(self, rows: History, barred: Iterable[tuple[str, str, str, int]]) -> list[tuple[int, int]]:
+        """Identifiers that are none, by number, and since which identity run."""
+        by_kind: dict[str, list[tuple[str, int]]] = {}
+        for kind, value, reason, seq in barred:
+            by_kind.setdefault(kind, []).append((value, seq if reason == "hub" else 0))
+        return [
+            (number, seq)
+            for kind, lines in by_kind.items()
+            if kind in self._types
+            for number, (_, seq) in zip(
+                rows.numbers(self._kinds.index(kind), [value for value, _ in lines]).tolist(),
+                lines,
+                strict=True,
+            )
+            if number >= 0
+        ]
+
+    def _find_hubs(self, session: Session, rows: History, columns: Sequence[NDArray[np.int32]]) -> Hubs:
+        limits = {place: rule.hub for place, rule in enumerate(self._types.values()) if rule.hub}
+        slots = [int(rows.kinds[column.max()]) if column.max(initial=-1) >= 0 else -1 for column in columns]
+        pairs = hubs.pairs_of(columns, slots, limits, rows.seqs())
+        most = np.array([limits.get(kind, np.iinfo(np.int64).max) for kind in range(len(self._kinds))])
+        met = np.unique(pairs.identifiers)
+        earlier = Counter[int]()
+        if len(met):
+            seen = store.neighbours(session, rows, met, self._kinds)
+            earlier.update(seen["identifier"].to_pylist())
+            pairs = hubs.unseen(pairs, seen["identifier"].to_numpy(), store.places(rows, seen, self._kinds))
+        return hubs.find(pairs, earlier, most[rows.kinds], len(rows.kinds))
+
+    def _look_closer(self, work: _Work, plan: Plan, danger: NDArray[np.int64]) -> _Work | None:
+        """What the policy has to know of profiles that may come above a limit; None when that is known."""
+        if self._identity.over_limit == "break":
+            return self._again(work, plan, danger)
+        if self._identity.over_limit == "evict" or any(self._limits.windows):
+            with self._warehouse.session() as session:
+                found = store.members(session, danger)
+            rows, known = store.with_members(work.rows, work.known, found, self._kinds)
+            return replace(work, rows=rows, known=known, facts=work.facts._replace(kinds=rows.kinds))
+        return None
+
+    def _again(self, work: _Work, plan: Plan, profiles: NDArray[np.int64]) -> _Work:
+        """Take up the rows of profiles once more: what they link may have to be cut."""
+        with self._warehouse.session() as session:
+            wanted = store.rows_of(session, profiles)
+            loads = history.loads_of(session, wanted)
+            raw = history.read(session, plan.loads, self._streams, self._identity)
+            raw += history.read(session, loads, self._streams, self._identity, wanted)
+            found = store.members(session, profiles)
+        rows = history.arrange(raw, plan.loads | loads, plan.seq, self._identity, self._streams)
+        again = self._look_up(rows, plan)
+        known = again.known
+        freed = np.isin(known.profiles, profiles)
+        standing = store.Standing.of(found, rows, self._kinds)
+        return replace(
+            again,
+            known=replace(known, profiles=np.where(freed, 0, known.profiles), old_from=plan.seq),
+            hubs=work.hubs.renumbered(store.renumbering(work.rows, rows)),
+            standing=standing,
+        )
+
+
+def _limit(rule: Identifier) -> Limit:
+    return Limit(rule.limit, rule.within // history.MICROSECOND if rule.within else None)
+
+
+def _without(
+    rows: History, columns: Sequence[NDArray[np.int32]], since: Iterable[tuple[int, int]]
+) -> list[NDArray[np.int32]]:
+    """The columns without identifiers from the rows of an identity run on."""
+    gone = dict(since)
+    if not gone:
+        return list(columns)
+    first = np.full(len(rows.kinds) + 1, np.iinfo(np.int64).max)  # the last place stands for -1
+    first[list(gone)] = list(gone.values())
+    seqs = rows.seqs()
+    return [np.where(first[column] <= seqs, np.int32(-1), column) for column in columns]
+
+
+def _alone(rows: History, columns: list[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
+    """The columns, but of rows excluded by hand only the strongest identifier."""
+    if len(rows.alone):
+        only = strongest([column[rows.alone] for column in columns], len(rows.alone))
+        columns = [column.copy() for column in columns]
+        for column in columns:
+            column[rows.alone] = np.where(column[rows.alone] == only, only, -1)
+    return columns

@@ -3,56 +3,122 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from cdp_provider.core.identity.graph import Known
-from cdp_provider.core.identity.history import NO_TIME
+from cdp_provider.core.identity.decide import Known
+from cdp_provider.core.identity.limits import NO_TIME
+from cdp_provider.core.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from cdp_provider.core.identity.graph import Graph
     from cdp_provider.core.identity.history import History, Load, Plan
-    from cdp_provider.core.project.identity import Identifier
     from cdp_provider.core.warehouse import Session
 
+_COLUMNS = ", ".join(f"i.{name} as {name}" for name in TABLES["identifiers"])
 
-def read_known(session: Session, history: History, rules: Mapping[str, Identifier], plan: Plan) -> Known:
-    """What the warehouse holds of the history's identifiers; the cost follows their number, not the total.
 
-    For a replay only the node ids count: profiles are made anew, and every id that was ever published is
-    known as such, so that its merge is on record.
+@dataclass(frozen=True)
+class Standing:
+    """Nodes that stand in the warehouse, and whose profiles a run may change one by one.
+
+    :param identifiers: per node, the number of its identifier in the history, or -1.
+    :param profiles: per node, the profile it belonged to before the run.
+    :param evicted: per node, the identity run that evicted it, or 0; `published` and `resolved` likewise.
+    :param first_seen: microseconds since 1970 or ``NO_TIME``.
     """
+
+    nodes: NDArray[np.int64]
+    identifiers: NDArray[np.int64]
+    profiles: NDArray[np.int64]
+    evicted: NDArray[np.int64]
+    published: NDArray[np.int64]
+    resolved: NDArray[np.int64]
+    first_seen: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: pa.Table, history: History, kinds: Sequence[str]) -> Standing:
+        """From lines of ``identifiers``."""
+        return cls(
+            nodes=_whole(found["node_id"]),
+            identifiers=places(history, found, kinds),
+            profiles=_whole(found["profile_id"]),
+            evicted=_whole(found["evicted_seq"]),
+            published=_whole(found["published_seq"]),
+            resolved=_whole(found["resolved_seq"]),
+            first_seen=microseconds(found["first_seen"]),
+        )
+
+
+def read_known(session: Session, history: History, kinds: Sequence[str]) -> Known:
+    """What the warehouse holds of the history's identifiers; the cost follows their number, not the total."""
     identifiers = session.warehouse.table("identifiers")
-    nodes = np.zeros(len(history.values), np.int64)
-    profiles, heads = np.zeros_like(nodes), np.zeros(len(nodes), bool)
+    known = _nothing(len(history.kinds))
     last_node = session.scalar(f"select max(node_id) from {identifiers}") or 0
-    if not (last_node and len(nodes)):
-        return Known(nodes, profiles, heads, last_node=last_node)
-    numbers = np.arange(len(nodes))
+    if not (last_node and len(history.kinds)):
+        return replace(known, last_node=last_node)
+    numbers = np.arange(len(history.kinds))
     met = session.temp(
         "cdp_met_identifiers",
-        pa.table({"identifier": numbers, **_typed(history, numbers, list(rules))}),
+        pa.table({"identifier": numbers, **typed(history, numbers, kinds)}),
     )
+    same = session.warehouse.same_text("m.value", "i.value")
     found = session.arrow(
-        f"select m.identifier as identifier, i.node_id as node_id, i.profile_id as profile_id"
-        f" from {met} m join {identifiers} i on i.value = m.value and i.type = m.type"
+        f"select m.identifier as identifier, {_COLUMNS} from {met} m"
+        f" join {identifiers} i on {same} and i.type = m.type where i.evicted_seq is null"
     )
-    at, found_nodes, found_profiles = (found[n].to_numpy() for n in ("identifier", "node_id", "profile_id"))
-    nodes[at] = found_nodes
-    heads[at] = found_nodes == found_profiles
-    if plan.replay:
-        merges = session.warehouse.table("merges")
-        published = session.fetch(f"select profile_id from {identifiers} union select loser from {merges}")
-        return Known(nodes, profiles, heads, {}, last_node, frozenset(row[0] for row in published))
-    profiles[at] = found_profiles
-    return Known(nodes, profiles, heads, _counts(session, profiles, list(rules)), last_node)
+    at = found["identifier"].to_numpy()
+    known.nodes[at] = found["node_id"].to_numpy()
+    known.profiles[at] = found["profile_id"].to_numpy()
+    known.times[at] = microseconds(found["first_seen"])
+    known.published[at] = _whole(found["published_seq"])
+    counts = _counts(session, known.profiles, kinds)
+    return replace(known, counts=counts, last_node=last_node)
+
+
+def _nothing(count: int) -> Known:
+    return Known(
+        nodes=np.zeros(count, np.int64),
+        profiles=np.zeros(count, np.int64),
+        times=np.full(count, NO_TIME, np.int64),
+        published=np.zeros(count, np.int64),
+    )
+
+
+def read_all(session: Session, history: History, kinds: Sequence[str]) -> tuple[Known, Standing]:
+    """For a replay: every node there is. Profiles are made anew; identifiers keep their nodes."""
+    identifiers = session.warehouse.table("identifiers")
+    found = session.arrow(f"select {_COLUMNS} from {identifiers} i order by i.node_id")
+    standing = Standing.of(found, history, kinds)
+    nodes, published, places = standing.nodes, standing.published, standing.identifiers
+    known = _nothing(len(history.kinds))
+    spare: dict[int, list[tuple[int, int]]] = {}
+    met = np.flatnonzero(places >= 0)[::-1]
+    known.nodes[places[met]] = nodes[met]  # of several nodes of one identifier, the first one
+    known.published[places[met]] = published[met]
+    later = met[known.nodes[places[met]] != nodes[met]][::-1]
+    for row in later.tolist():
+        spare.setdefault(int(places[row]), []).append((int(nodes[row]), int(published[row])))
+    last = int(nodes[-1]) if len(nodes) else 0
+    return replace(known, spare_nodes=spare, last_node=last), standing
+
+
+def places(history: History, found: pa.Table, kinds: Sequence[str]) -> NDArray[np.int64]:
+    """Per row of `type` and `value`, the number of the identifier in the history, or -1."""
+    at = np.full(len(found), -1, np.int64)
+    types = pc.index_in(found["type"], pa.array(kinds, found["type"].type)).fill_null(-1).to_numpy()
+    for kind in range(len(kinds)):
+        rows = np.flatnonzero(types == kind)
+        if len(rows):
+            at[rows] = history.numbers(kind, found["value"].take(pa.array(rows)).combine_chunks())
+    return at
 
 
 def _counts(session: Session, profiles: NDArray[np.int64], kinds: Sequence[str]) -> dict[int, dict[int, int]]:
@@ -63,7 +129,7 @@ def _counts(session: Session, profiles: NDArray[np.int64], kinds: Sequence[str])
     found = session.arrow(
         f"select i.profile_id as profile_id, i.type as type, count(*) as held"
         f" from {session.warehouse.table('identifiers')} i join {name} t on t.profile_id = i.profile_id"
-        " group by i.profile_id, i.type"
+        " where i.evicted_seq is null group by i.profile_id, i.type"
     )
     places = {kind: place for place, kind in enumerate(kinds)}
     rows = zip(*(found[name].to_pylist() for name in ("profile_id", "type", "held")), strict=True)
@@ -73,13 +139,85 @@ def _counts(session: Session, profiles: NDArray[np.int64], kinds: Sequence[str])
     return counts
 
 
+def members(session: Session, profiles: NDArray[np.int64]) -> pa.Table:
+    """Lines of ``identifiers``: those that belong to profiles and were not evicted."""
+    name = session.temp("cdp_wanted_profiles", pa.table({"profile_id": profiles}))
+    return session.arrow(
+        f"select {_COLUMNS} from {session.warehouse.table('identifiers')} i"
+        f" join {name} w on w.profile_id = i.profile_id where i.evicted_seq is null"
+    )
+
+
+def with_members(
+    history: History, known: Known, found: pa.Table, kinds: Sequence[str]
+) -> tuple[History, Known]:
+    """The history and what is known, with the members of touched profiles that no row carries at the end."""
+    types = pc.index_in(found["type"], pa.array(kinds, found["type"].type))
+    absent = (places(history, found, kinds) < 0) & types.is_valid().to_numpy()
+    more = found.filter(pa.array(absent))
+    more_kinds = types.filter(pa.array(absent)).to_numpy().astype(np.int8)
+    more_values = more["value"].combine_chunks().cast(history.values.type)
+    extended_history = replace(
+        history,
+        kinds=np.append(history.kinds, more_kinds),
+        values=pa.concat_arrays([history.values, more_values]),
+    )
+    extended = replace(
+        known,
+        nodes=np.append(known.nodes, _whole(more["node_id"])),
+        profiles=np.append(known.profiles, _whole(more["profile_id"])),
+        times=np.append(known.times, microseconds(more["first_seen"])),
+        published=np.append(known.published, _whole(more["published_seq"])),
+    )
+    return extended_history, extended
+
+
+def renumbering(before: History, now: History) -> NDArray[np.int64]:
+    """Number of an identifier in one history -> its number in another that holds it too."""
+    return np.concatenate(
+        [
+            now.numbers(kind, before.values.filter(pa.array(before.kinds == kind)))
+            for kind in range(int(before.kinds.max(initial=-1)) + 1)
+        ]
+        or [np.empty(0, np.int64)]
+    )
+
+
+def rows_of(session: Session, profiles: NDArray[np.int64]) -> str:
+    """A temporary table of the raw rows that belong to profiles: ``stream``, ``load_id``, ``position``."""
+    table = session.warehouse.table
+    name = session.temp("cdp_wanted_profiles", pa.table({"profile_id": profiles}))
+    found = session.arrow(
+        "select l.stream as stream, l.load_id as load_id, l.position as position"
+        f" from {table('row_links')} l join {table('identifiers')} i on i.node_id = l.node_id"
+        f" join {name} w on w.profile_id = i.profile_id"
+    )
+    return session.temp("cdp_wanted_rows", found)
+
+
 def recorded_runs(session: Session) -> dict[int, str]:
-    """Identity run -> the DAG run that did it, as far as its evidence tells."""
-    merges, refused = session.warehouse.table("merges"), session.warehouse.table("refused_links")
-    return dict(
-        session.fetch(
-            f"select resolved_seq, run_id from {merges} union select resolved_seq, run_id from {refused}"
-        )
+    """Identity run -> the DAG run that did it first."""
+    runs = session.warehouse.table("identity_runs")
+    return dict(session.fetch(f"select resolved_seq, min(run_id) from {runs} where not replayed group by 1"))
+
+
+def barred(session: Session) -> list[tuple[str, str, str, int]]:
+    """Identifiers that are none: type, value, ``hub`` or ``broken``, and since which identity run."""
+    table = session.warehouse.table("barred_identifiers")
+    return session.fetch(f"select type, value, reason, resolved_seq from {table}")
+
+
+def neighbours(
+    session: Session, history: History, numbers: NDArray[np.int64], kinds: Sequence[str]
+) -> pa.Table:
+    """With whom earlier runs saw identifiers: ``identifier``, ``type``, ``value`` of the other."""
+    met = session.temp(
+        "cdp_met_identifiers", pa.table({"identifier": numbers, **typed(history, numbers, kinds)})
+    )
+    same = session.warehouse.same_text("m.value", "n.value")
+    return session.arrow(
+        f"select m.identifier as identifier, n.other_type as type, n.other_value as value from {met} m"
+        f" join {session.warehouse.table('neighbours')} n on {same} and n.type = m.type"
     )
 
 
@@ -87,175 +225,62 @@ def recorded_runs(session: Session) -> dict[int, str]:
 class Changes:
     """What a run writes, as rows of the tables they are named after.
 
-    :param nodes: identifiers that a row carried into the graph; in a replay all, else the new ones.
-    :param moved: ``loser``, ``winner``: profiles that are part of another now. Not used by a replay.
+    :param added: new lines of ``identifiers``.
+    :param changed: ``node_id`` and the columns that are different now.
+    :param moved: ``loser``, ``winner``: profiles that are part of another now, with all they hold.
+    :param unlinked: rows whose links are written anew.
     """
 
-    nodes: pa.Table
+    added: pa.Table
+    changed: pa.Table
     moved: pa.Table
+    unlinked: pa.Table
     row_links: pa.Table
     merges: pa.Table
     refused_links: pa.Table
+    splits: pa.Table
+    barred_identifiers: pa.Table
+    neighbours: pa.Table
 
 
-def changes(
-    history: History,
-    graph: Graph,
-    refs: Sequence[str],
-    rules: Mapping[str, Identifier],
-    run_ids: Mapping[int, str],
-) -> Changes:
-    """The graph's outcome as tables.
-
-    :param refs: references of the streams, in the project's order.
-    :param run_ids: identity run -> DAG run, for every identity run of the history.
-    """
-    # Only its weaker identifiers are ever dropped from a row, so the strongest one always holds.
-    strongest = np.full(len(history), -1, np.int64)
-    for column in reversed(history.columns):
-        strongest = np.where(column < 0, strongest, column)
-    linked = np.flatnonzero(strongest >= 0)
-    losers, winners = graph.moved()
-    return Changes(
-        nodes=_nodes(history, graph, list(rules)),
-        moved=pa.table({"loser": losers, "winner": winners}),
-        row_links=pa.table({**_place(history, linked, refs), "node_id": graph.nodes()[strongest[linked]]}),
-        merges=_merges(history, graph, refs, list(rules), run_ids),
-        refused_links=_refused_links(history, graph, refs, rules, run_ids),
-    )
+#: Tables that hold what history says, and are written anew by a replay. Splits are events: they stay.
+_OF_HISTORY = ("row_links", "merges", "refused_links", "barred_identifiers", "neighbours")
 
 
-def _nodes(history: History, graph: Graph, kinds: Sequence[str]) -> pa.Table:
-    accepted, rows = np.array(graph.accepted, np.int64), np.array(graph.accepted_rows, np.int64)
-    return pa.table(
-        {
-            "node_id": graph.nodes()[accepted],
-            **_typed(history, accepted, kinds),
-            "profile_id": graph.profiles()[accepted],
-            "first_seen": _moments(history.times[rows]),
-            "resolved_seq": history.seqs[rows],
-        }
-    )
-
-
-def _merges(
-    history: History, graph: Graph, refs: Sequence[str], kinds: Sequence[str], run_ids: Mapping[int, str]
-) -> pa.Table:
-    rows = np.array([merge.row for merge in graph.merges], np.int64)
-    met = [", ".join(kinds[kind] for kind in merge.kinds) for merge in graph.merges]
-    return pa.table(
-        {
-            **_run(history, rows, run_ids),
-            "loser": pa.array([merge.loser for merge in graph.merges], pa.int64()),
-            "winner": pa.array([merge.winner for merge in graph.merges], pa.int64()),
-            **_place(history, rows, refs),
-            "evidence": pa.array(met, pa.string()),
-        }
-    )
-
-
-def _refused_links(
-    history: History,
-    graph: Graph,
-    refs: Sequence[str],
-    rules: Mapping[str, Identifier],
-    run_ids: Mapping[int, str],
-) -> pa.Table:
-    rows = np.array([refusal.row for refusal in graph.refusals], np.int64)
-    identifiers = np.array([refusal.identifier for refusal in graph.refusals], np.int64)
-    broken = [f"limit {kind} {rule.limit}" for kind, rule in rules.items()]
-    return pa.table(
-        {
-            **_run(history, rows, run_ids),
-            **_place(history, rows, refs),
-            **_typed(history, identifiers, list(rules)),
-            "rule": pa.array([broken[refusal.kind] for refusal in graph.refusals], pa.string()),
-        }
-    )
-
-
-def _typed(history: History, identifiers: NDArray[np.int64], kinds: Sequence[str]) -> dict[str, pa.Array]:
-    """Type and value of the identifiers with these numbers."""
-    values = [history.values[identifier] for identifier in identifiers.tolist()]
-    places = np.frombuffer(history.kinds, np.uint8)[identifiers]
-    return {
-        "type": pa.array(kinds, pa.string()).take(pa.array(places)),
-        "value": pa.array(values, pa.string()),
-    }
-
-
-def _run(history: History, rows: NDArray[np.int64], run_ids: Mapping[int, str]) -> dict[str, pa.Array]:
-    seqs = history.seqs[rows]
-    return {
-        "resolved_seq": pa.array(seqs),
-        "run_id": pa.array([run_ids[seq] for seq in seqs.tolist()], pa.string()),
-    }
-
-
-def _place(history: History, rows: NDArray[np.int64], refs: Sequence[str]) -> dict[str, pa.Array]:
-    """Where rows lie: stream, batch and position."""
-    sources = pa.array(history.sources[rows].astype(np.int32))
-    return {
-        "stream": pa.DictionaryArray.from_arrays(sources, pa.array(refs, pa.string())),
-        "load_id": pa.array(history.load_ids[rows]),
-        "position": pa.array(history.positions[rows]),
-    }
-
-
-def _moments(times: NDArray[np.int64]) -> pa.Array:
-    return pa.array(times, mask=times == NO_TIME).cast(pa.timestamp("us", tz="UTC"))
-
-
-def apply(session: Session, changes: Changes, plan: Plan) -> int:
-    """Write it all. Call it inside a transaction.
-
-    :returns: identifiers that were cut off from their profile: no row carries them any more, or not within
-        the limits. They keep their node, as a profile of their own without rows. Only a replay has any.
-    """
+def apply(session: Session, changes: Changes, plan: Plan) -> None:
+    """Write it all. Call it inside a transaction."""
     table = session.warehouse.table
-    cut = _replace_graph(session, changes) if plan.replay else _extend_graph(session, changes)
-    for name in ("row_links", "merges", "refused_links"):
+    identifiers = table("identifiers")
+    if changes.moved.num_rows:
+        moved = session.temp("cdp_moved_profiles", changes.moved)
+        session.execute(
+            f"update {identifiers} as i set profile_id = m.winner from {moved} m where i.profile_id = m.loser"
+        )
+    if changes.changed.num_rows:
+        changed = session.temp("cdp_changed_nodes", changes.changed)
+        columns = [name for name in changes.changed.column_names if name != "node_id"]
+        assigned = ", ".join(f"{name} = c.{name}" for name in columns)
+        session.execute(
+            f"update {identifiers} as i set {assigned} from {changed} c where c.node_id = i.node_id"
+        )
+    session.load(identifiers, changes.added)
+    for name in _OF_HISTORY:
         if plan.replay:
             session.execute(f"delete from {table(name)}")
+    if changes.unlinked.num_rows:
+        unlinked = session.temp("cdp_unlinked_rows", changes.unlinked)
+        session.execute(
+            f"delete from {table('row_links')} where exists (select 1 from {unlinked} u"
+            f" where u.stream = {table('row_links')}.stream and u.load_id = {table('row_links')}.load_id"
+            f" and u.position = {table('row_links')}.position)"
+        )
+    for name in (*_OF_HISTORY, "splits"):
         session.load(table(name), getattr(changes, name))
     taken = "resolved_seq = coalesce(resolved_seq, :seq), resolved_hash = content_hash"
     _mark(session, plan.loads, taken, plan.seq)
     _mark(session, plan.left_out, "resolved_hash = null", plan.seq)
     for name in ("identifiers", "row_links"):
         session.analyze(table(name))
-    return cut
-
-
-def _extend_graph(session: Session, changes: Changes) -> int:
-    identifiers = session.warehouse.table("identifiers")
-    if changes.moved.num_rows:
-        moved = session.temp("cdp_moved_profiles", changes.moved)
-        session.execute(
-            f"update {identifiers} as i set profile_id = m.winner from {moved} m where i.profile_id = m.loser"
-        )
-    session.load(identifiers, changes.nodes)
-    return 0
-
-
-def _replace_graph(session: Session, changes: Changes) -> int:
-    identifiers = session.warehouse.table("identifiers")
-    nodes = session.temp("cdp_replayed_nodes", changes.nodes)
-    cut = session.execute(
-        f"update {identifiers} as i set profile_id = i.node_id where i.profile_id <> i.node_id"
-        f" and not exists (select 1 from {nodes} n where n.node_id = i.node_id)"
-    )
-    session.execute(
-        f"update {identifiers} as i set profile_id = n.profile_id, first_seen = n.first_seen,"
-        f" resolved_seq = n.resolved_seq from {nodes} n where n.node_id = i.node_id"
-        " and (i.profile_id <> n.profile_id or i.resolved_seq <> n.resolved_seq"
-        " or i.first_seen is distinct from n.first_seen)"
-    )
-    columns = ", ".join(changes.nodes.column_names)
-    session.execute(
-        f"insert into {identifiers} ({columns}) select {columns} from {nodes} n"
-        f" where not exists (select 1 from {identifiers} i where i.node_id = n.node_id)"
-    )
-    return cut
 
 
 def _mark(session: Session, loads: frozenset[Load], assignment: str, seq: int) -> None:
@@ -269,10 +294,24 @@ def _mark(session: Session, loads: frozenset[Load], assignment: str, seq: int) -
     )
 
 
-def totals(session: Session) -> tuple[int, int]:
-    """How many profiles and how many identifiers there are. A profile's id is the node id of one member."""
-    row = session.one(
-        "select sum(case when node_id = profile_id then 1 else 0 end), count(*)"
-        f" from {session.warehouse.table('identifiers')}"
-    )
-    return (int(row[0] or 0), int(row[1])) if row else (0, 0)
+def typed(history: History, identifiers: NDArray[np.int64], kinds: Sequence[str]) -> dict[str, pa.Array]:
+    """Type and value of the identifiers with these numbers."""
+    places = pa.array(history.kinds[identifiers].astype(np.int32))
+    return {
+        "type": pa.DictionaryArray.from_arrays(places, pa.array(kinds, pa.string())),
+        "value": history.values.take(pa.array(identifiers)),
+    }
+
+
+def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A timestamp column as whole numbers; ``NO_TIME`` for null."""
+    if not pa.types.is_timestamp(column.type):
+        return np.full(len(column), NO_TIME, np.int64)
+    whole = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    times: NDArray[np.int64] = whole.fill_null(NO_TIME).to_numpy()
+    return times
+
+
+def _whole(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    numbers: NDArray[np.int64] = column.cast(pa.int64()).fill_null(0).to_numpy()
+    return numbers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all parts of a project file share: frozen models that refuse unknown keys, names, durations."""
+"""What all parts of a project file share: frozen models that refuse unknown keys, names, durations, sizes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 COLUMN_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 DURATION_PATTERN = r"^\s*(\d{1,9})\s*(second|minute|hour|day|week)s?\s*$"
+SIZE_PATTERN = r"^\s*(\d{1,9})\s*(kB|MB|GB|TB)\s*$"
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _DURATION = re.compile(DURATION_PATTERN)
+_SIZE = re.compile(SIZE_PATTERN)
 
 #: Far beyond any use, and near enough that date arithmetic with it never overflows.
 _LONGEST = timedelta(days=36_525)
@@ -94,22 +96,23 @@ Duration = Annotated[
 
 
 def parse_size(value: Any) -> Any:
-    """``"4 GB"`` -> bytes; decimal units. A plain number is bytes."""
+    """``"4 GB"`` -> bytes, in decimal units. A plain whole number is bytes already."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _SIZE.match(value) if isinstance(value, str) else None
     if not match:
         msg = f"{value!r} is no size; write a whole number and a unit, such as '4 GB' or '512 MB'"
         raise ValueError(msg)
-    return int(match[1]) * _UNITS[match[2]]
+    return int(match[1]) * _BYTES[match[2]]
 
 
-SIZE_PATTERN = r"^\s*(\d{1,9})\s*(kB|MB|GB|TB)\s*$"
-_SIZE = re.compile(SIZE_PATTERN)
-_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 Size = Annotated[
     int,
-    BeforeValidator(parse_size, json_schema_input_type=Whole | Annotated[str, Field(pattern=SIZE_PATTERN)]),
     Field(gt=0),
+    BeforeValidator(
+        parse_size,
+        json_schema_input_type=Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=SIZE_PATTERN)],
+    ),
 ]

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.project.condition_checks import cycles, filter_problems, segment_problems
+from cdp_provider.core.project.identity_checks import identity_problems
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
 from cdp_provider.core.project.typing import NUMERIC
 from cdp_provider.core.project.world import World
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cdp_provider.core.project.activation import Sync
-    from cdp_provider.core.project.identity import Identifier
     from cdp_provider.core.project.model import Project
     from cdp_provider.core.project.profiles import ProfileField, Trait
     from cdp_provider.core.project.streams import Stream
@@ -40,8 +39,7 @@ def check(project: Project, broken: Collection[Path] = ()) -> Iterator[Problem]:
         source, name = ref.split(".")
         base: Path = ("sources", source, "streams", name)
         yield from (problem.below(base) for problem in _stream_problems(world, stream))
-    for name, identifier in world.intact("identity", "identifiers"):
-        yield from _identifier_problems(world, name, identifier)
+    yield from identity_problems(world)
     yield from _profile_problems(world)
     for name, segment in world.intact("segments"):
         yield from segment_problems(world, segment.where, ("segments", name, "where"))
@@ -89,41 +87,25 @@ def _stream_problems(world: World, stream: Stream) -> Iterator[Problem]:
             message = f"{name!r} differs only in case from another column, and some warehouses fold case"
             yield Problem(("columns", name), message, _RENAME, at_key=True)
         folded.add(name.casefold())
-    repeated = [name for name, count in Counter(stream.primary_key).items() if count > 1]
-    if repeated:
-        yield Problem(("primary_key",), f"{repeated[0]!r} is listed twice")
+    yield from _repeated(stream.primary_key, ("primary_key",))
     if world.complete("identity", "identifiers"):
         declared = world.project.identity.identifiers
         for kind in stream.identifiers:
             if kind not in declared:
                 message = f"there is no identifier {kind!r} in identity.identifiers"
                 yield Problem(("identifiers", kind), message, did_you_mean(kind, declared), at_key=True)
+    for kind, columns in stream.identifiers.items():
+        yield from _repeated(columns, ("identifiers", kind))
     yield from stream.options.stream_problems(stream)
 
 
+def _repeated(columns: tuple[str, ...], path: Path) -> Iterator[Problem]:
+    for name, count in Counter(columns).items():
+        if count > 1:
+            yield Problem(path, f"{name!r} is listed twice", "remove one of them")
+
+
 _RENAME = "give the column another name, and the name in the source as its path"
-
-
-def _identifier_problems(world: World, name: str, identifier: Identifier) -> Iterator[Problem]:
-    path: Path = ("identity", "identifiers", name)
-    for i, pattern in enumerate(identifier.block_patterns):
-        try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            yield Problem((*path, "block_patterns", i), f"{pattern!r} is no regular expression: {error}")
-    if identifier.normalize != "phone":
-        for key in ("region", "region_column"):
-            if getattr(identifier, key) is not None:
-                message = (
-                    f"{key!r} serves phone numbers only, and {name!r} has 'normalize: {identifier.normalize}'"
-                )
-                yield Problem((*path, key), message, "add 'normalize: phone', or remove it", at_key=True)
-    elif identifier.region_column is not None and world.all_streams():
-        carriers = [stream for stream in world.streams.values() if name in stream.identifiers]
-        columns = [column for stream in carriers for column in stream.columns]
-        if carriers and identifier.region_column not in columns:
-            message = f"no stream that carries {name!r} has a column {identifier.region_column!r}"
-            yield Problem((*path, "region_column"), message, did_you_mean(identifier.region_column, columns))
 
 
 def _profile_problems(world: World) -> Iterator[Problem]:

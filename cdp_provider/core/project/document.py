@@ -24,6 +24,10 @@ _DEEPEST = 60
 #: Where the YAML parsers themselves stop being safe: libyaml's composer overruns its stack some way beyond.
 _DEEPEST_TEXT = 500
 _MOST_VALUES = 1_000_000
+
+#: Rules set by hand name identifiers of people, which have no place in a log.
+_PERSONAL = ("identity", "rules")
+
 _TAG = "tag:yaml.org,2002:"
 _MAPPING = f"{_TAG}map"
 _SEQUENCE = f"{_TAG}seq"
@@ -65,7 +69,8 @@ class Document:
         return Fault(self.file, 0, 0, "", message, hint)
 
     def _fault(self, line: int, column: int, path: Path, message: str, hint: str = "") -> Fault:
-        text = excerpt(self._lines[line]) if line < len(self._lines) else ""
+        shown = line < len(self._lines) and path[: len(_PERSONAL)] != _PERSONAL
+        text = excerpt(self._lines[line]) if shown else ""
         return Fault(self.file, line + 1, column + 1, path_text(path), message, hint, text)
 
     def _note(self, node: yaml.Node, path: Path, message: str, hint: str = "") -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_provider.core.project.base import COLUMN_PATTERN, NAME_PATTERN
 from cdp_provider.core.project.faults import is_secret
+from cdp_provider.core.project.identity import RULES, TEXT_PATTERN
 from cdp_provider.core.project.places import Place, bare, find, members
 from cdp_provider.core.project.problems import Path, Problem, Problems, closest, did_you_mean
 
@@ -32,6 +33,7 @@ _SCALARS: dict[type, str] = {
 _PATTERNS = {
     NAME_PATTERN: "names are lower case letters and digits in words joined by single underscores",
     COLUMN_PATTERN: "columns are letters, digits and underscores, and begin with a letter",
+    TEXT_PATTERN: "it must not be blank",
 }
 
 #: The first part of pydantic's error type -> what must stand there.
@@ -151,7 +153,7 @@ def _tag_problem(context: Mapping[str, Any], path: Path) -> Problem:
 
 def _message(details: ErrorDetails, context: Mapping[str, Any], path: Path) -> tuple[str, str]:
     kind, given = details["type"], details["input"]
-    shown = "***" if _secret(path) else repr(given)[:60]
+    shown = "***" if _hidden(path) else repr(given)[:60]
     wanted = _WANTED.get(kind.split("_")[0])
     if kind in ("literal_error", "enum"):
         choices = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
@@ -183,7 +185,7 @@ def _shown(path: Path, value: Any) -> str:
         return "a mapping stands there"
     if isinstance(value, list | tuple):
         return "a list stands there"
-    if _secret(path):
+    if _hidden(path):
         return "what stands there is not"
     if isinstance(value, bool):
         return f"YAML reads {str(value).lower()} there"
@@ -194,8 +196,9 @@ def _shown(path: Path, value: Any) -> str:
     return f"{shown[:60]} is {kind}"
 
 
-def _secret(path: Path) -> bool:
-    return any(is_secret(part) for part in path)
+def _hidden(path: Path) -> bool:
+    """Whether a value is no business of whoever reads logs: a secret, or an identifier of somebody."""
+    return path[:1] in {(key,) for key in RULES} or any(is_secret(part) for part in path)
 
 
 def _collection(value: Any) -> bool:

@@ -20,7 +20,7 @@ from cdp_provider.core.project.constants import typed
 from cdp_provider.core.project.document import Document, read
 from cdp_provider.core.project.explain import explain
 from cdp_provider.core.project.faults import ProjectError
-from cdp_provider.core.project.identity import Identifier, Identity
+from cdp_provider.core.project.identity import RULE_KEYS, RULES, Exclude, Identifier, Identity, rule_key
 from cdp_provider.core.project.model import Project, Segment
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
 from cdp_provider.core.project.profiles import ProfileField, Profiles, Trait
@@ -109,22 +109,51 @@ class _Reading:
         return misspelt | {(*problem.path, problem.missing) for problem in self.problems if problem.missing}
 
     def _identity(self, raw: Mapping[str, Any]) -> Identity | None:
-        return self._parts(Identity, raw, ("identity",), {"identifiers": Identifier})
+        path: Path = ("identity",)
+        rules = self._rules(self._mapping(raw, path) or {}, (*path, "rules"))
+        return self._parts(Identity, raw, path, {"identifiers": Identifier}, {"rules": rules})
+
+    def _rules(self, raw: Mapping[str, Any], path: Path) -> tuple[Model, ...] | None:
+        """The rules set by hand, each by itself; None when there is no list of them."""
+        given = raw.get("rules", [])
+        if isinstance(given, list):
+            return tuple(self._rule(value, (*path, i)) for i, value in enumerate(given))
+        return None
+
+    def _rule(self, raw: Any, path: Path) -> Model:
+        key = rule_key(raw)
+        if key is not None:
+            return self._model(RULES[key], raw, path)
+        hint = did_you_mean(next(iter(raw)), RULES) if isinstance(raw, dict) and len(raw) == 1 else ""
+        self.problems.append(Problem(path, RULE_KEYS, hint))
+        self.broken.add(path)
+        return _stand_in(Exclude, {})
 
     def _profiles(self, raw: Mapping[str, Any]) -> Profiles | None:
         return self._parts(Profiles, raw, ("profiles",), {"fields": ProfileField, "traits": Trait})
 
     def _parts(
-        self, model: type[M], raw: Mapping[str, Any], path: Path, parts: Mapping[str, type[Model]]
+        self,
+        model: type[M],
+        raw: Mapping[str, Any],
+        path: Path,
+        parts: Mapping[str, type[Model]],
+        lists: Mapping[str, tuple[Model, ...] | None] | None = None,
     ) -> M | None:
-        """A section whose named parts need nothing from their surroundings."""
+        """A section whose named parts need nothing from their surroundings.
+
+        :param lists: further parts, built already; None for one that is no list.
+        """
         given = self._mapping(raw, path)
         if given is None:
             return None
-        given = {key: value for key, value in given.items() if value is not None or key not in parts}
-        built = {
+        lists = lists or {}
+        may_be_empty = (*parts, *lists)
+        given = {key: value for key, value in given.items() if value is not None or key not in may_be_empty}
+        built: dict[str, Any] = {
             key: self._each(given, (*path, key), partial(self._model, part)) for key, part in parts.items()
         }
+        built |= lists
         filled = {key: value for key, value in built.items() if value is not None and key in given}
         return self._model(model, given, path, filled, filled)
 

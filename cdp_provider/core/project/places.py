@@ -19,7 +19,8 @@ class Place:
 
     :param annotation: type of the value; None when the types do not tell.
     :param at_key: the key itself is meant.
-    :param choices: where the way led through a union of models: the place, and the member that was tried.
+    :param choices: where the way led through a union of models or of tagged members: the place, and the
+        member that was tried.
     """
 
     path: Path
@@ -45,8 +46,9 @@ def find(model: type[BaseModel], loc: tuple[int | str, ...], raw: Any) -> Place:
     choices: list[tuple[Path, int | str]] = []
     for part in loc:
         models = _models(annotation)
-        if len(models) > 1:
-            annotation = next((member for member in models if _answers_to(member, part)), None)
+        choice = models if len(models) > 1 else _tagged(annotation)
+        if choice:
+            annotation = next((member for member in choice if _answers_to(member, part)), None)
             choices.append((tuple(path), part))
             continue
         annotation = models[0] if models else annotation
@@ -71,7 +73,7 @@ def _step(annotation: Any, part: int | str) -> Any:
             if part == (field.alias or name):
                 return field.annotation
         return None
-    for member in members(annotation):
+    for member in map(bare, members(annotation)):
         arguments = get_args(member)
         if get_origin(member) is dict:
             return arguments[1]
@@ -101,6 +103,12 @@ def _models(annotation: Any) -> list[Any]:
     return [bare(found[0])] if len(found) == 1 else found
 
 
+def _tagged(annotation: Any) -> list[Any]:
+    """Members of a union that carry tags, be they models or not; none where the tag was followed already."""
+    found = members(annotation)
+    return [member for member in found if _tag(member)] if len(found) > 1 else []
+
+
 def bare(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
@@ -112,6 +120,8 @@ def _tag(annotation: Any) -> str | None:
 
 def _answers_to(member: Any, label: int | str) -> bool:
     """Whether pydantic means this member of a union by that part of a location."""
+    if (tag := _tag(member)) is not None:
+        return label == tag
     model = bare(member)
     literals = [
         value
@@ -119,4 +129,4 @@ def _answers_to(member: Any, label: int | str) -> bool:
         if get_origin(field.annotation) is Literal
         for value in get_args(field.annotation)
     ]
-    return label in (_tag(member), model.__name__, *literals)
+    return label in (model.__name__, *literals)

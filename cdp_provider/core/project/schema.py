@@ -33,8 +33,8 @@ def json_schema(kinds: Kinds) -> dict[str, Any]:
     for name in ("Identity", "Profiles"):
         sections += [definitions[name], *definitions[name]["properties"].values()]
     for section in sections:
-        if section.get("type") == "object":
-            section["type"] = ["object", "null"]
+        if section.get("type") in ("object", "array"):
+            section["type"] = [section["type"], "null"]
     _split_sources(definitions, kinds.sources)
     _split_destinations(definitions, kinds.destinations)
     return {"$schema": _DIALECT, **schema}

@@ -85,6 +85,7 @@ class Stream(Model):
         Name,
         Annotated[
             tuple[ColumnName, ...],
+            Field(min_length=1),
             BeforeValidator(_column_names, json_schema_input_type=ColumnName | tuple[ColumnName, ...]),
         ],
     ] = Field(default_factory=dict)

@@ -38,7 +38,7 @@ class World:
             **dict.fromkeys(project.profiles.fields.keys() & project.profiles.traits.keys()),
         }
 
-    def is_broken(self, *path: str) -> bool:
+    def is_broken(self, *path: str | int) -> bool:
         """Whether the model in that very place is only a stand-in."""
         return path in self._broken
 

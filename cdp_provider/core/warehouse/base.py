@@ -202,6 +202,10 @@ class Warehouse(ABC):
         """
         return f"(array_agg({value} order by {order}{' desc' * largest}) filter (where {where}))[1]"
 
+    def same_text(self, one: str, other: str) -> str:
+        """SQL condition: two texts are equal, written so that an index on `other` is used if there is one."""
+        return f"{one} = {other}"
+
     def hash_text(self, text: str) -> str:
         """SQL for a stable 32-digit hexadecimal hash of a text expression."""
         return f"md5({text})"

@@ -14,12 +14,17 @@ import duckdb
 import psycopg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+from psycopg.pq import ExecStatus
+from psycopg.waiting import Wait
 
 from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn
 
 _COPY_CHUNK = 1 << 20
 
@@ -68,9 +73,8 @@ class PostgresSession(Session):
             described = cursor.description or []
             types = {c.name: _ARROW_BY_OID.get(c.type_code, pa.string()) for c in described}
             buffer = io.BytesIO()
-            with cursor.copy(f"copy ({query}) to stdout (format csv)") as copy:
-                for chunk in copy:
-                    buffer.write(chunk)
+            with cursor.copy(f"copy ({query}) to stdout (format csv)"):
+                self._connection.wait(_received(self._connection.pgconn, buffer))
         if buffer.tell() == 0:
             return pa.schema(types.items()).empty_table()
         buffer.seek(0)
@@ -162,6 +166,25 @@ class PostgresSession(Session):
             {"schema": self.warehouse.schema, "table": table},
         )
         return dict(rows)
+
+
+def _received(libpq: PGconn, buffer: io.BytesIO) -> PQGen[None]:
+    """Write what the running COPY sends to `buffer`; for ``Connection.wait``.
+
+    psycopg's own loop over a COPY begins to wait anew for each row, and takes more than twice as long.
+    """
+    while (received := libpq.get_copy_data(1))[0] >= 0:
+        size, row = received
+        if size:
+            buffer.write(row)
+            continue
+        while not (yield Wait.R):
+            pass
+        libpq.consume_input()
+    results = list(iter(libpq.get_result, None))
+    for result in results:
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
 
 
 @contextmanager
