@@ -61,20 +61,31 @@ def _smallest(left: NDArray[Any], right: NDArray[Any], count: int) -> NDArray[An
     parents = np.arange(count, dtype=left.dtype)
     np.minimum.at(parents, left, right)
     np.minimum.at(parents, right, left)
-    while not np.array_equal(above := parents[parents], parents):
-        parents = above
+    parents = _roots(parents)
     left, right = parents[left], parents[right]
     apart = left != right
     if apart.any():
         left, right = left[apart], right[apart]
         met = np.zeros(count, np.bool_)
         met[left] = met[right] = True
-        roots = np.flatnonzero(met)
+        nodes = np.flatnonzero(met)
         numbers = np.empty(count, left.dtype)
-        numbers[roots] = np.arange(len(roots))
-        parents[roots] = roots[_smallest(numbers[left], numbers[right], len(roots))]
+        numbers[nodes] = np.arange(len(nodes))
+        parents[nodes] = nodes[_smallest(numbers[left], numbers[right], len(nodes))]
         parents = parents[parents]
     return parents
+
+
+def _roots(parents: NDArray[Any]) -> NDArray[Any]:
+    """The root of each node's tree. Nodes that hang on it already are not looked at again."""
+    roots: NDArray[Any] = parents[parents]
+    moving = np.flatnonzero(roots != parents)
+    while len(moving):
+        before = roots[moving]
+        above = roots[before]
+        roots[moving] = above
+        moving = moving[above != before]
+    return roots
 
 
 class Tables(Protocol):

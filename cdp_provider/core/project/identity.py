@@ -56,7 +56,8 @@ class Identifier(Model):
     :param hub: a value seen together with more than so many other identifiers stops linking.
     :param normalize: how a raw value becomes comparable: ``trim`` is always done; ``lower`` folds case;
         ``email`` folds case and refuses what is no address; ``phone`` gives E.164; ``digits`` keeps digits;
-        ``package.module:function`` is the project's own.
+        ``package.module:function`` is the project's own. No normal form of Unicode is applied: an accent
+        written as a character of its own makes another value.
     :param region: two-letter country of phone numbers without an international prefix.
     :param region_column: column of the row that holds that country, tried before `region`.
     :param block: values that identify nobody, compared after normalising.

@@ -110,10 +110,19 @@ sources:
         columns: {sku: string, title: string, owner: string}
         identifiers: {email: owner}
 identity:
+  over_limit: refuse
+  memory: 512 MB
   identifiers:
     user_id: {priority: 1}
-    email: {priority: 2, normalize: email, block: [test@example.com]}
-    phone: {normalize: phone, region: DE, region_column: country}
+    email: {priority: 2, limit: 3, within: annually, normalize: email, block: [test@example.com]}
+    phone: {normalize: phone, region: DE, region_column: country, hub: 50}
+    card: {within: 10 days, normalize: "shop.cards:number", block_patterns: ["9+"]}
+  rules:
+    - deny: [{email: eve@example.com}, {user_id: "17"}]
+    - allow: [{email: jo@example.com}, {email: joanna@example.com}]
+    - exclude: {phone: "+4930555000"}
+    - exclude: {stream: crm.customers, key: C-1004}
+    - exclude: {stream: web.events, key: [m-1]}
 profiles:
   fields:
     email: {from: [crm.customers.email, web.products.owner], keep: source_priority}

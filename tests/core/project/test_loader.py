@@ -94,6 +94,12 @@ def test_one_fault_at_its_place(old: str, new: str, pointed: str, path: str, mes
         ("    segment: vip\n", "    segment: vi\n", "did you mean 'vip'?"),
         ("destination: mail", "destination: crm", "known: mail"),
         ("path: products.csv", "pth: products.csv", "did you mean 'path'?"),
+        ("normalize: email", "normalize: emial", "did you mean 'email'?"),
+        ("    - deny:", "    - denny:", "did you mean 'deny'?"),
+        ('{user_id: "17"}', '{user: "17"}', "did you mean 'user_id'?"),
+        ('{user_id: "17"}', "{user_id: 17}", "put it in quotes if it is meant as text"),
+        ("stream: crm.customers, key", "stream: crm.customer, key", "did you mean 'crm.customers'?"),
+        ("stream: crm.customers, key", "straem: crm.customers, key", ""),
     ],
 )
 def test_hints(old: str, new: str, hint: str):
@@ -168,6 +174,48 @@ def test_secrets_in_the_file_are_not_repeated():
     assert len(found) == 1
     assert "hunter2" not in str(found[0])
     assert "api_token: ***" in str(found[0])
+
+
+def test_rules_set_by_hand_are_read_one_by_one_and_their_values_not_repeated():
+    rules = """\
+  rules:
+    - deny: [{email: secret@example.com}, {email: 4711}]
+    - allow: [{mail: secret@example.com}, {user_id: " "}]
+    - deny: [{email: "secret@example.com "}, {user_id: "4711"}]
+    - 4711
+    - exclude: {stream: crm.customers, key: 4711}
+    - exclude: {user_id: 4711, user_id: "4712"}
+    - allow: [{user_id: "4711"}, {email: SECRET@example.com}]
+profiles:
+"""
+    text = GOOD[: GOOD.index("  rules:\n")] + rules + GOOD[GOOD.index("profiles:\n") + len("profiles:\n") :]
+    found = faults(text)
+    assert [fault.path for fault in found] == [
+        "identity.rules[0].deny[1].email",
+        "identity.rules[1].allow[1].user_id",
+        "identity.rules[3]",
+        "identity.rules[4].exclude.key",
+        "identity.rules[5].exclude.user_id",
+        "identity.rules[6].allow",
+    ]
+    assert not any(value in str(fault) for fault in found for value in ("secret", "SECRET", "471"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "paths"), [("", []), ("[]", []), ("{}", ["identity.rules"]), ("allow", ["identity.rules"])]
+)
+def test_rules_are_a_list_that_may_stand_empty(rules: str, paths: list[str]):
+    start, end = GOOD.index("  rules:\n"), GOOD.index("profiles:\n")
+    assert [fault.path for fault in faults(f"{GOOD[:start]}  rules: {rules}\n{GOOD[end:]}")] == paths
+
+
+def test_a_rule_may_name_what_is_broken_elsewhere():
+    for old, new, path in (
+        ("primary_key: customer_id", "primary_key: nope", "sources.crm.streams.customers.primary_key"),
+        ("user_id: {priority: 1}", "user_id: {priority: 0}", "identity.identifiers.user_id.priority"),
+        ("  web:\n", "  web: 5\n  old:\n", "sources.web"),
+    ):
+        assert [fault.path for fault in faults(GOOD.replace(old, new, 1))] == [path]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path):

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the DAG's page says of identity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdp_provider.core.registry import load_project
+from cdp_provider.factory import docs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ONE = "identifiers: {email: {normalize: email}}"
+MANY = """
+  over_limit: {policy}
+  identifiers:
+    phone: {{normalize: "shop.phones:number", limit: 3, within: weekly}}
+    email: {{normalize: email, hub: 50, within: 36 hours}}
+    user_id: {{within: 1 day}}
+  rules:
+    - deny: [{{email: eve@example.com}}, {{user_id: "4711"}}]
+    - deny: [{{email: eve@example.com}}, {{user_id: "4712"}}]
+    - exclude: {{stream: crm.customers, key: "4713"}}
+"""
+
+
+def test_identifiers_with_limits_windows_and_hubs_strongest_first(project_file: Callable[..., Path]):
+    page = docs.of_dag(load_project(project_file((ONE, MANY.format(policy="evict")))))
+    table = [line for line in page.splitlines() if line.startswith(("| user_id", "| email", "| phone"))]
+    assert table == [
+        "| user_id | 1 in 1 day | - | trim |",
+        "| email | 5 in 129600 s | 50 others | email |",
+        "| phone | 3 in 7 days | - | shop.phones:number |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("demote", "dropped until"),
+        ("refuse", "not made"),
+        ("break", "cut off"),
+        ("evict", "oldest ones leave"),
+    ],
+)
+def test_each_policy_in_words(project_file: Callable[..., Path], policy: str, words: str):
+    assert words in docs.of_dag(load_project(project_file((ONE, MANY.format(policy=policy)))))
+
+
+def test_rules_set_by_hand_are_counted_and_never_quoted(project_file: Callable[..., Path]):
+    page = docs.of_dag(load_project(project_file((ONE, MANY.format(policy="demote")))))
+    assert "Rules set by hand: 2 deny, 1 exclude." in page
+    assert not any(value in page for value in ("eve@", "471"))
+    assert "by hand" not in docs.of_dag(load_project(project_file()))
