@@ -16,7 +16,7 @@ import numpy as np
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import WarehouseBusyError
-from cdp_provider.core.identity import history, hubs, quality, store
+from cdp_provider.core.identity import fuzzy, history, hubs, quality, store
 from cdp_provider.core.identity.decide import Facts, Rules, Sets, decide, strongest
 from cdp_provider.core.identity.limits import Limit, Limits
 from cdp_provider.core.identity.record import Record
@@ -98,11 +98,12 @@ class _Resolution:
     """One try of one run."""
 
     def __init__(self, warehouse: Warehouse, identity: Identity, streams: Sequence[Stream]) -> None:
-        self._warehouse, self._identity, self._streams = warehouse, identity, streams
-        self._types = history.types(identity, streams)
+        self._warehouse, self._identity = warehouse, identity
+        self._streams = _with_pairs(identity, streams)
+        self._types = history.types(identity, self._streams)
         self._kinds = list(self._types)
         self._limits = Limits([_limit(rule) for rule in self._types.values()])
-        self._fingerprint = history.fingerprint(identity, streams)
+        self._fingerprint = history.fingerprint(identity, self._streams)
 
     def attempt(self, report: Report, *, replay: bool) -> bool:
         """False when another run wrote between reading and writing."""
@@ -242,6 +243,12 @@ class _Resolution:
             hubs=work.hubs.renumbered(store.renumbering(work.rows, rows)),
             standing=standing,
         )
+
+
+def _with_pairs(identity: Identity, streams: Sequence[Stream]) -> list[Stream]:
+    """The streams, and the one of accepted fuzzy pairs where the project declares it."""
+    pairs = [fuzzy.stream(identity)] if identity.fuzzy else []
+    return [*streams, *(stream for stream in pairs if stream.ref not in {own.ref for own in streams})]
 
 
 def _limit(rule: Identifier) -> Limit:

@@ -3,17 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from cdp_provider.core.project.base import Model, Name, Whole
-from cdp_provider.core.project.problems import Path, Problem, Problems, did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cdp_provider.core.project.world import World
+from cdp_provider.core.project.problems import Problem, Problems
 
 #: Ways to compare -> column types of the fields they suit.
 COMPARABLE: dict[str, tuple[str, ...]] = {
@@ -78,29 +73,3 @@ class Fuzzy(Model):
         """Every profile field that is looked at, each once; those compared come first."""
         lists = (name for fields in self.block_on for name in fields)
         return list(dict.fromkeys([*self.compare, *lists]))
-
-
-def fuzzy_problems(world: World, fuzzy: Fuzzy, path: Path = ("identity", "fuzzy")) -> Iterator[Problem]:
-    """Fields that the profile lacks or that do not suit how they are compared; a stream in the way."""
-    if not world.complete("profiles", "fields"):
-        return
-    for name, how in fuzzy.compare.items():
-        here: Path = (*path, "compare", name)
-        yield from _field_problems(world, name, here, at_key=True)
-        kind = world.types.get(name)
-        if name in world.project.profiles.fields and kind is not None and kind not in COMPARABLE[how]:
-            message = f"{name!r} is {kind}; {how!r} takes a field that is {' or '.join(COMPARABLE[how])}"
-            yield Problem(here, message)
-    for i, fields in enumerate(fuzzy.block_on):
-        for name in fields:
-            yield from _field_problems(world, name, (*path, "block_on", i))
-    if "cdp" in world.project.sources:
-        message = "the source name 'cdp' is reserved: accepted pairs are rows of the stream cdp.fuzzy_links"
-        yield Problem(("sources", "cdp"), message, "name the source otherwise", at_key=True)
-
-
-def _field_problems(world: World, name: str, path: Path, *, at_key: bool = False) -> Iterator[Problem]:
-    fields = world.project.profiles.fields
-    if name not in fields:
-        message = f"there is no field {name!r} in profiles.fields"
-        yield Problem(path, message, did_you_mean(name, fields), at_key=at_key)

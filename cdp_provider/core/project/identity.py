@@ -17,6 +17,7 @@ from cdp_provider.core.project.base import (
     Whole,
     parse_duration,
 )
+from cdp_provider.core.project.fuzzy import Fuzzy
 from cdp_provider.core.project.problems import Problem, Problems, did_you_mean
 
 TEXT_PATTERN = r"\S"
@@ -200,12 +201,14 @@ class Identity(Model):
         links of the identifier through which they would meet; ``evict`` lets the oldest values go.
     :param rules: set by hand; they hold whatever the rows say.
     :param memory: bytes that a run may use for rows; above it the work is done by SQL in the warehouse.
+    :param fuzzy: how profiles are compared that share no identifier.
     """
 
     identifiers: Annotated[dict[Name, Identifier], AfterValidator(_with_limits)] = Field(default_factory=dict)
     over_limit: Literal["demote", "refuse", "break", "evict"] = "demote"
     rules: tuple[Rule, ...] = ()
     memory: Size = 4_000_000_000
+    fuzzy: Fuzzy | None = None
 
     def ranked(self) -> list[str]:
         """Identifier types, strongest first."""

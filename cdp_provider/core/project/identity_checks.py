@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from cdp_provider.core.project.fuzzy import COMPARABLE
 from cdp_provider.core.project.identity import Allow, Deny, ExcludedRow
 from cdp_provider.core.project.patterns import pattern_fault
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean, path_text
@@ -13,6 +14,7 @@ from cdp_provider.core.project.problems import Path, Problem, did_you_mean, path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from cdp_provider.core.project.fuzzy import Fuzzy
     from cdp_provider.core.project.identity import Identifier
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.project.world import World
@@ -27,6 +29,8 @@ def identity_problems(world: World) -> Iterator[Problem]:
         yield from _identifier_problems(world, name, identifier)
     yield from _rule_problems(world)
     yield from _contradictions(world)
+    if world.project.identity.fuzzy is not None:
+        yield from fuzzy_problems(world, world.project.identity.fuzzy)
 
 
 def _identifier_problems(world: World, name: str, identifier: Identifier) -> Iterator[Problem]:
@@ -130,3 +134,30 @@ def _form(world: World, side: Mapping[str, str]) -> tuple[str, str]:
     rule = world.project.identity.identifiers.get(kind)
     folded = rule is not None and rule.normalize in ("lower", "email")
     return kind, value.strip().lower() if folded else value.strip()
+
+
+def fuzzy_problems(world: World, fuzzy: Fuzzy) -> Iterator[Problem]:
+    """Fields that the profile lacks or that do not suit how they are compared; a stream in the way."""
+    path: Path = ("identity", "fuzzy")
+    if not world.complete("profiles", "fields"):
+        return
+    for name, how in fuzzy.compare.items():
+        here: Path = (*path, "compare", name)
+        yield from _compared_problems(world, name, here, at_key=True)
+        kind = world.types.get(name)
+        if name in world.project.profiles.fields and kind is not None and kind not in COMPARABLE[how]:
+            message = f"{name!r} is {kind}; {how!r} takes a field that is {' or '.join(COMPARABLE[how])}"
+            yield Problem(here, message)
+    for i, fields in enumerate(fuzzy.block_on):
+        for name in fields:
+            yield from _compared_problems(world, name, (*path, "block_on", i))
+    if "cdp" in world.project.sources:
+        message = "the source name 'cdp' is reserved: accepted pairs are rows of the stream cdp.fuzzy_links"
+        yield Problem(("sources", "cdp"), message, "name the source otherwise", at_key=True)
+
+
+def _compared_problems(world: World, name: str, path: Path, *, at_key: bool = False) -> Iterator[Problem]:
+    fields = world.project.profiles.fields
+    if name not in fields:
+        message = f"there is no field {name!r} in profiles.fields"
+        yield Problem(path, message, did_you_mean(name, fields), at_key=at_key)
