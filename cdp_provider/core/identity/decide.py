@@ -330,6 +330,8 @@ class _Exact:
 
     def evictions(self, rename: _Renamed) -> list[tuple[Eviction, int]]:
         gone = self.graph.evictions
+        if not gone:
+            return []
         labels = rename(self.graph.labels(np.array([e.place for e in gone], np.int64))).tolist()
         return [
             (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Session
 
 #: So many of the largest profiles are named.
-_LARGEST = 5
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Large:
+    """A large profile, and how many identifiers it holds."""
+
+    profile_id: int
+    identifiers: int
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,7 @@ class Quality:
     """One line of ``identity_runs``.
 
     :param refused: rule -> refused links.
-    :param sizes: how many identifiers the profiles hold: p50, p90, p99, max.
-    :param largest: profile id and number of its identifiers.
+    :param sizes: number of identifiers -> number of profiles that hold so many.
     """
 
     resolved_seq: int
@@ -46,8 +53,8 @@ class Quality:
     merged: int
     split: int
     refused: dict[str, int]
-    sizes: dict[str, int]
-    largest: list[dict[str, Any]]
+    sizes: dict[int, int]
+    largest: list[Large]
 
     def detail(self) -> dict[str, Any]:
         """Counts for the run's report."""
@@ -60,13 +67,14 @@ class Quality:
             "splits": self.split,
             "refused_links": sum(self.refused.values()),
             "rows_without_identifier": self.rows_without_identifier,
-            "largest_profile": self.sizes["max"],
+            "identifiers_p99": percentile(self.sizes, 0.99),
+            "identifiers_max": max(self.sizes, default=0),
         }
 
 
 def measure(session: Session, record: Record, changes: Changes, facts: Facts, fingerprint: str) -> Quality:
     """What a run found and made. Call it once the run has written, inside its transaction."""
-    sizes = _sizes(session)
+    sizes, largest = _sizes(session, record, changes)
     new_rows = facts.seqs >= record.known.old_from
     has_none = strongest(facts.columns, len(facts.times)) < 0
     rules = changes.refused_links["rule"].to_pylist()
@@ -83,46 +91,78 @@ def measure(session: Session, record: Record, changes: Changes, facts: Facts, fi
         merged=record.merged(changes),
         split=pc.count_distinct(changes.splits["profile_id"]).as_py(),
         refused=dict(Counter(rules)),
-        sizes=_percentiles(sizes),
-        largest=_largest(session, sizes),
+        sizes=sizes,
+        largest=largest,
     )
 
 
-def _sizes(session: Session) -> dict[int, int]:
-    """Number of identifiers -> number of profiles that hold so many."""
+def _sizes(session: Session, record: Record, changes: Changes) -> tuple[dict[int, int], list[Large]]:
+    """Number of identifiers -> number of profiles that hold so many; and the largest profiles.
+
+    What the last run recorded is brought up to date by the profiles that this one touched; only where that
+    does not do are all identifiers counted.
+    """
+    last = None if record.plan.replay else _last(session)
+    if last is None:
+        sizes = _count(session)
+        return sizes, _find_largest(session, sizes)
+    before, after = record.sizes(changes)
+    counted = Counter({int(size): count for size, count in last[0].items()})
+    counted.subtract(before.values())
+    counted.update(after.values())
+    sizes = {size: count for size, count in sorted(counted.items()) if size and count}
+    standing = [Large(**large) for large in last[1]]
+    # A profile that was not listed and not touched is no larger than the smallest one listed.
+    least = standing[-1].identifiers if len(standing) == _LISTED else 0
+    known = {large.profile_id: large for large in standing if large.profile_id not in before}
+    known |= {profile: Large(profile, size) for profile, size in after.items() if size > 0}
+    listed = sorted(
+        (large for large in known.values() if large.identifiers >= least),
+        key=lambda large: (-large.identifiers, large.profile_id),
+    )[:_LISTED]
+    return sizes, listed if len(listed) == _LISTED or not least else _find_largest(session, sizes)
+
+
+def _last(session: Session) -> tuple[dict[str, int], list[dict[str, Any]]] | None:
+    """What the newest run recorded: its distribution of sizes and its largest profiles."""
+    row = session.one(
+        f"select sizes, largest from {session.warehouse.table('identity_runs')}"
+        " order by resolved_seq desc, window_end desc limit 1"
+    )
+    return (json.loads(row[0]), json.loads(row[1])) if row else None
+
+
+def _count(session: Session) -> dict[int, int]:
     identifiers = session.warehouse.table("identifiers")
     return dict(
         session.fetch(
             "select size, count(*) from (select count(*) as size"
-            f" from {identifiers} where evicted_seq is null group by profile_id) p group by size"
+            f" from {identifiers} where evicted_seq is null group by profile_id) p"
+            " group by size order by size"
         )
     )
 
 
-def _percentiles(sizes: dict[int, int]) -> dict[str, int]:
-    if not sizes:
-        return {"p50": 0, "p90": 0, "p99": 0, "max": 0}
-    ordered = sorted(sizes)
-    reached = np.cumsum([sizes[size] for size in ordered])
-    places = {f"p{share}": np.searchsorted(reached, share / 100 * reached[-1]) for share in (50, 90, 99)}
-    return {name: ordered[int(place)] for name, place in places.items()} | {"max": ordered[-1]}
-
-
-def _largest(session: Session, sizes: dict[int, int]) -> list[dict[str, Any]]:
-    if not sizes:
-        return []
-    enough, least = 0, 0
+def _find_largest(session: Session, sizes: dict[int, int]) -> list[Large]:
+    enough, least = 0, 1
     for least in sorted(sizes, reverse=True):
         enough += sizes[least]
-        if enough >= _LARGEST:
+        if enough >= _LISTED:
             break
     found = session.fetch(
         f"select profile_id, count(*) from {session.warehouse.table('identifiers')}"
-        f" where evicted_seq is null group by profile_id having count(*) >= :least"
-        f" order by 2 desc, 1 limit {_LARGEST}",
+        " where evicted_seq is null group by profile_id having count(*) >= :least"
+        f" order by 2 desc, 1 limit {_LISTED}",
         {"least": least},
     )
-    return [{"profile_id": profile, "identifiers": size} for profile, size in found]
+    return [Large(*row) for row in found]
+
+
+def percentile(sizes: dict[int, int], share: float) -> int:
+    """The size that this share of profiles does not exceed; 0 without profiles."""
+    ordered = sorted(sizes)
+    reached = np.cumsum([sizes[size] for size in ordered])
+    return ordered[int(np.searchsorted(reached, share * reached[-1]))] if ordered else 0
 
 
 def write(session: Session, run: Run, found: Quality) -> None:
@@ -130,7 +170,7 @@ def write(session: Session, run: Run, found: Quality) -> None:
     table = session.warehouse.table("identity_runs")
     values = {"pipeline": run.pipeline, "run_id": run.run_id, "window_end": run.window.end}
     values |= {
-        name: json.dumps(value) if isinstance(value, dict | list) else value
+        name: json.dumps(value, default=asdict) if isinstance(value, dict | list) else value
         for name, value in vars(found).items()
     }
     session.execute(f"delete from {table} where pipeline = :pipeline and run_id = :run_id", values)

@@ -79,6 +79,31 @@ class Record:
         named = changes.changed.filter(pc.is_valid(changes.changed["published_seq"]))["node_id"].to_numpy()
         return int(heads) + int(np.count_nonzero(~np.isin(named, known)))
 
+    def sizes(self, changes: Changes) -> tuple[Counter[int], Counter[int]]:
+        """Touched profile -> number of its identifiers, before and after."""
+        whole = np.unique(self.known.profiles[self.known.profiles > 0]).tolist()
+        before = Counter({profile: sum(self.known.counts[profile].values()) for profile in whole})
+        after: Counter[int] = Counter()
+        moved = dict(zip(*(changes.moved[name].to_pylist() for name in ("loser", "winner")), strict=True))
+        for profile, size in before.items():
+            after[moved.get(profile, profile)] += size
+        if self.standing is not None:
+            stood = self.standing.evicted == 0
+            before.update(self.standing.profiles[stood].tolist())
+            now = dict(
+                zip(self.standing.nodes[stood].tolist(), self.standing.profiles[stood].tolist(), strict=True)
+            )
+            now.update(
+                zip(*(changes.changed[name].to_pylist() for name in ("node_id", "profile_id")), strict=True)
+            )
+            after.update(now.values())
+        added = changes.added.filter(pc.is_null(changes.added["evicted_seq"]))["profile_id"]
+        after.update(added.to_pylist())
+        after.subtract(
+            profile for eviction, profile in self.outcome.evicted if eviction.node <= self.known.last_node
+        )
+        return before, after
+
     def merged(self, changes: Changes) -> int:
         """Profiles that stood before and are part of another now."""
         if self.standing is None:

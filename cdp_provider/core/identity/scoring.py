@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Pairs that the sample for u may have. All pairs of 3,000 profiles; more make the scores hardly better.
-_SAMPLE = 5_000_000
+#: Pairs that the sample for u may have: all pairs of 2,000 profiles.
+_SAMPLE = 2_000_000
 #: Pairs that a round of expectation maximisation may look at.
 _ROUND = 5_000_000
 #: A Jaro-Winkler similarity of texts is looked at in these steps.
@@ -54,13 +54,15 @@ def score(profiles: pa.Table, fuzzy: Fuzzy) -> tuple[pa.Table, list[str]]:
         engine.execute(f"set temp_directory = '{folder}'")
         engine.register("profiles", profiles)
         table = splink.DuckDBAPI(connection=engine).register(profiles)
-        settings = _settings(splink, library, fuzzy)
+        linker = splink.Linker(table, _settings(splink, library, fuzzy), log_level=logging.ERROR)
+        linker.training.estimate_u_using_random_sampling(max_pairs=_SAMPLE, seed=fuzzy.seed)
+        sampled = linker.misc.save_model_to_json()
         rounds = [fields for fields in fuzzy.block_on if _has_pairs(engine, fields)]
         failed: tuple[str, ...] | None = ()
         while failed is not None:
             rounds = [fields for fields in rounds if fields != failed]
-            linker = splink.Linker(table, settings, log_level=logging.ERROR)
-            failed = _train(linker, splink.block_on, fuzzy, rounds)
+            linker = splink.Linker(table, sampled, log_level=logging.ERROR)
+            failed = _train(linker, splink.block_on, rounds)
         pairs = linker.inference.predict(
             threshold_match_probability=fuzzy.threshold, warning_mode="never"
         ).as_duckdbpyrelation()
@@ -123,21 +125,17 @@ def _has_pairs(engine: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> bool
     return bool(engine.execute(shared).fetchall())
 
 
-def _train(
-    linker: Any, block_on: Any, fuzzy: Fuzzy, rounds: Sequence[tuple[str, ...]]
-) -> tuple[str, ...] | None:
-    """Estimate the model; what no round learns about keeps splink's defaults.
+def _train(linker: Any, block_on: Any, rounds: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Learn what true pairs look like; what no round learns about keeps splink's defaults.
 
     :returns: a round that came to no result, after which the linker is of no use any more; None when all is
         well. Where hardly any pair of a round is one person, what it estimates may be no number in the end.
     """
     from splink.internals.exceptions import SplinkException
 
-    training = linker.training
-    training.estimate_u_using_random_sampling(max_pairs=_SAMPLE, seed=fuzzy.seed)
     for fields in rounds:
         try:
-            training.estimate_parameters_using_expectation_maximisation(
+            linker.training.estimate_parameters_using_expectation_maximisation(
                 block_on(*map(_column, fields)),
                 max_pairs=_ROUND,
                 populate_probability_two_random_records_match_from_trained_values=True,
