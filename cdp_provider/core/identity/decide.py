@@ -151,14 +151,17 @@ class Sets:
         return found
 
     def _meet(self, known: Known) -> NDArray[np.bool_]:
-        """Components in which published profiles meet."""
+        """Components in which published profiles meet, or one meets an older identifier."""
+        found = np.zeros(len(self.of), bool)
         published = np.flatnonzero((known.profiles == 0) & (known.published > 0))
         if not len(published) + len(self.labels):
-            return np.zeros(len(self.of), bool)
-        return (
-            np.bincount(np.concatenate([self.of[published], self.of[self.count :]]), minlength=len(self.of))
-            > 1
-        )
+            return found
+        oldest = np.full(len(self.of), _NEVER, np.int64)
+        standing = np.flatnonzero((known.profiles == 0) & (known.nodes > 0))
+        np.minimum.at(oldest, self.of[standing], known.nodes[standing])
+        found[self.of[published[known.nodes[published] > oldest[self.of[published]]]]] = True
+        meeting = np.concatenate([self.of[published], self.of[self.count :]])
+        return found | (np.bincount(meeting, minlength=len(self.of)) > 1)
 
     def in_danger(self) -> NDArray[np.int64]:
         """Known profiles that may come above a limit."""

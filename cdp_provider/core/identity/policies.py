@@ -9,7 +9,7 @@ from cdp_provider.core.identity.graph import Eviction, Graph, Refusal
 from cdp_provider.core.identity.limits import DENIED, NO_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cdp_provider.core.identity.graph import Start
     from cdp_provider.core.identity.limits import Limits
@@ -135,8 +135,12 @@ class Break(Refuse):
         super().__init__(start, limits)
         self._rows: dict[int, list[tuple[int, list[int]]]] = {}
         self._cutting = False
+        self._row = -1
+        self._logged = (0, 0)
 
     def _place(self, row: int, identifiers: list[int]) -> bool:
+        if row != self._row:
+            self._row, self._logged = row, (len(self.merges), len(self.refusals))
         identifiers = [identifier for identifier in identifiers if identifier not in self.broken]
         whole = super()._place(row, identifiers)
         left = [identifier for identifier in identifiers if identifier not in self.broken]
@@ -159,15 +163,29 @@ class Break(Refuse):
     def _refused(
         self, row: int, ends: tuple[int, int], roots: set[int], rule: int, identifiers: Sequence[int]
     ) -> bool:
-        if self._cutting:
-            return True
         if rule == DENIED:
-            return super()._refused(row, ends, roots, rule, identifiers)
-        offender = ends[1] if self._kinds[ends[1]] != rule else ends[0]
+            return self._cutting or super()._refused(row, ends, roots, rule, identifiers)
+        offender = ends[0] if self._kinds[ends[1]] == rule != self._kinds[ends[0]] else ends[1]
+        self._take_back(cut=offender == ends[0])
         self.refusals.append(Refusal(row, offender, rule))
         self.broken[offender] = row
         self._cut(row, self._find(self._set[offender]))
         return False
+
+    def _take_back(self, *, cut: bool) -> None:
+        """Forget what the row's attempt put on record so far, but for what it broke: it starts again.
+
+        :param cut: whether the links that it made are gone too.
+        """
+        merges, refusals = self._logged
+        if cut:
+            del self.merges[merges:]
+        self.refusals[refusals:] = [r for r in self.refusals[refusals:] if r.identifier in self.broken]
+
+    def _conflict(self, row: int, total: int, roots: Iterable[int], fresh: Iterable[int]) -> int | None:
+        if self._cutting:  # what held before holds without the broken identifier
+            return DENIED if self._denied and self._is_denied(roots, fresh) else None
+        return super()._conflict(row, total, roots, fresh)
 
     def _cut(self, row: int, at: int) -> None:
         """Take a set apart and put together what holds without the broken identifiers."""

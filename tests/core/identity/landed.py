@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("user_id", "email", "anonymous_id")
+_WRITTEN = (
+    *("loads", "identifiers", "row_links", "merges", "refused_links", "splits", "barred_identifiers"),
+    *("neighbours", "identity_runs", "progress", "runs"),
+)
 #: Segment's ranks and limits.
 SEGMENT = Identity(
     identifiers={
@@ -34,8 +38,12 @@ SEGMENT = Identity(
 )
 
 
-def stream_of(name: str, kinds: Sequence[str] = KINDS) -> Stream:
-    """A stream with a key, a time and one column per identifier type, named like it."""
+def stream_of(name: str, kinds: Sequence[str] = KINDS, **columns: tuple[str, ...]) -> Stream:
+    """A stream with a key, a time and one column per identifier type, named like it.
+
+    :param columns: identifier type -> its columns, where they are others.
+    """
+    identifiers = {kind: (kind,) for kind in kinds} | columns
     return Stream(
         source="app",
         name=name,
@@ -44,9 +52,9 @@ def stream_of(name: str, kinds: Sequence[str] = KINDS) -> Stream:
         columns={
             "key": Column(required=True),
             "at": Column(type="timestamp"),
-            **{kind: Column() for kind in kinds},
+            **{column: Column() for group in identifiers.values() for column in group},
         },
-        identifiers={kind: kind for kind in kinds},
+        identifiers=identifiers,
         options=Options(),
     )
 
@@ -54,6 +62,11 @@ def stream_of(name: str, kinds: Sequence[str] = KINDS) -> Stream:
 def run_of(day: int) -> Run:
     """The run of the day-th day."""
     return Run("dag", f"run_{day}", Window(DAY + timedelta(days=day), DAY + timedelta(days=day + 1)))
+
+
+def filled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the key and the time that those without have."""
+    return [{"key": f"k{n:05}", "at": None, **row} for n, row in enumerate(rows)]
 
 
 @dataclass
@@ -80,9 +93,8 @@ class History:
                 )
 
     def clear(self) -> None:
-        names = ("loads", "identifiers", "row_links", "merges", "refused_links", "progress", "runs")
         with self.warehouse.session() as session:
-            for name in (*names, *(stream.raw_table for stream in self.streams)):
+            for name in (*_WRITTEN, *(stream.raw_table for stream in self.streams)):
                 session.execute(f"delete from {self.warehouse.table(name)}")
         self.day = 0
 
@@ -91,8 +103,7 @@ class History:
     ) -> int:
         """Land a batch (again, when `load_id` is given); ``key`` and ``at`` of a row have defaults."""
         of = self.streams[stream]
-        filled = [{"key": f"k{n:05}", "at": None, **row} for n, row in enumerate(rows)]
-        data = {name: [row.get(name) for row in filled] for name in of.columns}
+        data = {name: [row.get(name) for row in filled(rows)] for name in of.columns}
         with self.warehouse.session() as session, session.transaction():
             load_id = self._batch(session, of, load_id, len(rows), state, repr(rows))
             raw = self.warehouse.table(of.raw_table)
@@ -133,12 +144,13 @@ class History:
         return rebuild(self.warehouse, self.identity, self.streams, run_of(self.day))
 
     def state(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything that identity resolution wrote, in a fixed order."""
+        """What identity resolution wrote and a replay writes again, in a fixed order."""
         columns = {
-            "identifiers": "node_id, type, value, profile_id, first_seen, resolved_seq",
+            "identifiers": "node_id, type, value, profile_id, first_seen, resolved_seq, evicted_seq",
             "row_links": "load_id, position, stream, node_id",
             "merges": "resolved_seq, load_id, position, loser, winner, stream, evidence, run_id",
             "refused_links": "resolved_seq, load_id, position, type, value, stream, rule, run_id",
+            "barred_identifiers": "type, value, resolved_seq, reason, rule",
             "loads": "load_id, resolved_seq, resolved_hash",
         }
         with self.warehouse.session() as session:
@@ -148,8 +160,40 @@ class History:
             }
 
     def partition(self) -> dict[str, int]:
-        """``type:value`` -> profile id."""
-        return {f"{kind}:{value}": profile for _, kind, value, profile, *_ in self.state()["identifiers"]}
+        """``type:value`` -> profile id, of identifiers that were not evicted."""
+        return {
+            f"{kind}:{value}": profile
+            for _, kind, value, profile, _, _, evicted in self.state()["identifiers"]
+            if evicted is None
+        }
+
+    def links(self) -> dict[tuple[int, int], int]:
+        """(batch, position) -> profile id."""
+        state = self.state()
+        profiles = {node: profile for node, _, _, profile, *_ in state["identifiers"]}
+        return {(load, position): profiles[node] for load, position, _, node in state["row_links"]}
+
+    def refused(self) -> list[tuple[int, int, str, str]]:
+        """(batch, position, ``type:value``, rule)."""
+        return sorted(
+            (load, position, f"{kind}:{value}", rule)
+            for _, load, position, kind, value, _, rule, _ in self.state()["refused_links"]
+        )
+
+    def barred(self) -> set[str]:
+        """``type:value`` of hubs and broken identifiers."""
+        return {f"{kind}:{value}" for kind, value, *_ in self.state()["barred_identifiers"]}
+
+    def splits(self) -> set[tuple[int, int]]:
+        """(old, new) profile id, of the last run."""
+        splits = self.warehouse.table("splits")
+        with self.warehouse.session() as session:
+            return set(
+                session.fetch(
+                    f"select profile_id, new_profile_id from {splits} where run_id = :run",
+                    {"run": f"run_{self.day}"},
+                )
+            )
 
     def redirect(self) -> dict[int, int]:
         with self.warehouse.session() as session:

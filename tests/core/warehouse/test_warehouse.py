@@ -178,3 +178,28 @@ def test_a_table_that_begins_with_an_empty_chunk_is_loaded_as_it_is(warehouse):
     with warehouse.session() as session:
         temp = session.temp("chunked", pa.concat_tables(chunks))
         assert session.fetch(f"select n, t from {temp} order by n") == [(i, f"O{i:06}") for i in range(20)]
+
+
+def test_the_newest_of_lines_that_were_replaced_many_times_is_found(warehouse):
+    """DuckDB 2.0.0 finds none after some dozens of times, unless an optimizer of it is off."""
+    with warehouse.session() as session:
+        table = warehouse.table("replaced")
+        session.execute("create schema if not exists cdp")
+        session.execute(f"create table {table} (number bigint not null, primary key (number))")
+    for turn in range(80):
+        with warehouse.session() as session, session.transaction():
+            session.execute(f"delete from {table}")
+            for number in range(turn % 5):
+                session.execute(f"insert into {table} values (:n)", {"n": 2 * number + turn % 2})
+            newest = session.scalar(f"select number from {table} order by number desc limit 1")
+            assert newest == session.scalar(f"select max(number) from {table}")
+
+
+def test_a_query_that_fails_while_its_rows_arrive_leaves_the_session_sound(warehouse):
+    with warehouse.session() as session:
+        with pytest.raises(Exception, match="(?i)convert|invalid input syntax"):
+            session.arrow(
+                "select cast(case when i > 999990 then 'x' else '1' end as integer) as n"
+                " from generate_series(1, 1000000) r(i)"
+            )
+        assert session.scalar("select 1") == 1
