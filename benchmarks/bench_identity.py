@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Identity resolution: from edges between numbered identifiers to a table of labels.
+"""Identity resolution: from edges between numbered identifiers to a table of labels, and as a whole.
 
-``make bench-identity``; ``CDP_BENCH_ROWS`` instead of 10 million edges, and a tenth of it besides.
+``make bench-identity``; ``CDP_BENCH_ROWS`` instead of 10 million edges or rows, and a tenth of it besides.
 
-Ours is :func:`cdp_provider.core.identity.components.components` between :meth:`Session.arrow` and
-:meth:`Session.load`. The peer is Splink's clustering of the same edges in the same DuckDB file. The floor
+Labels first. Ours is :func:`cdp_provider.core.identity.components.components` between
+:meth:`Session.arrow` and :meth:`Session.load`. The peer is Splink's clustering of the same edges in the same DuckDB file. The floor
 does what any program has to do, with nothing around it: edges out as Arrow, scipy, labels in as Arrow; on
 PostgreSQL through ADBC. Contenders take turns, each in a process of its own, so that its peak memory is its
 own. Each first runs on a few edges, so that no import counts; nor does the check that its labels are right.
+
+Then the whole (``identity_whole.py``): landed rows to finished tables, with limits, and one per cent more.
 """
 
 from __future__ import annotations
@@ -89,7 +91,46 @@ class Taken:
 def run() -> list[Measured]:
     """Seconds, medians of :data:`SIZES` rounds."""
     with tempfile.TemporaryDirectory(prefix="cdp-bench-") as folder, postgres() as url:
-        return labels(str(Path(folder) / "identity.duckdb"), url)
+        file = str(Path(folder) / "identity.duckdb")
+        return [*labels(file, url), *whole(file, url)]
+
+
+def whole(file: str, url: str) -> list[Measured]:
+    """From landed rows to finished tables, on each engine."""
+    taken: dict[int, dict[str, Taken]] = {}
+    for rows in SIZES:
+        task = Task(f"{file}.{rows}", url, rows)
+        apart("clear", task)
+        for engine in NAMES:
+            apart(f"{engine}_land", task)
+            for step in ("first", "daily"):
+                taken.setdefault(rows, {})[f"{engine}_{step}"] = Taken(**apart(f"{engine}_{step}", task))
+    lines = [line for rows, found in taken.items() for line in _whole_of(rows, found)]
+    return [*lines, *(_whole_growth(engine, name, taken) for engine, name in NAMES.items())]
+
+
+def _whole_of(rows: int, taken: Mapping[str, Taken]) -> Iterator[Measured]:
+    most = {"duckdb": (60.0, 4.0, 0.05), "postgres": (150.0, None, 0.08)}
+    for engine, name in NAMES.items():
+        seconds, memory, share = most[engine]
+        first, daily = taken[f"{engine}_first"], taken[f"{engine}_daily"]
+        what = f"{name}, {rows:,} rows to finished tables"
+        note = f"goal: seconds, at {10_000_000:,} rows"
+        yield Measured(what, first.seconds, None, None, None, seconds * rows / 10_000_000, note)
+        note = "goal: GB" if memory else ""
+        yield Measured(f"{what}, client's peak, GB", first.peak / 1e9, None, None, None, memory, note)
+        ratio = daily.seconds / first.seconds
+        note = f"peak {daily.peak // MB} MB; goal: ours / the run over all rows"
+        yield Measured(f"{what}, 1 % more", daily.seconds, None, None, ratio, share, note)
+
+
+def _whole_growth(engine: str, name: str, taken: Mapping[int, Mapping[str, Taken]]) -> Measured:
+    few, many = SIZES
+    ours = taken[many][f"{engine}_first"].seconds / taken[few][f"{engine}_first"].seconds
+    allowed = many * math.log(many) / (few * math.log(few))
+    what = f"{name}, from {few:,} to {many:,} rows to finished tables, times as long"
+    note = f"n log n: {allowed:.3g}; goal: ours / that"
+    return Measured(what, ours, None, None, ours / allowed, 1.0, note)
 
 
 def labels(file: str, url: str) -> list[Measured]:
@@ -328,8 +369,31 @@ CONTENDERS: Mapping[str, Callable[[Task], tuple[str, str]]] = {
 def main(step: str, *tasks: str) -> None:
     """In a process of its own: print the answer to :func:`apart`."""
     given = [Task(**json.loads(task)) for task in tasks]
-    answer = prepare(*given) if step == "prepare" else measure(step, *given)
-    print(json.dumps(asdict(answer)))
+    if step == "prepare":
+        answer = asdict(prepare(*given))
+    elif step in CONTENDERS:
+        answer = asdict(measure(step, *given))
+    else:
+        answer = measure_whole(step, *given)
+    print(json.dumps(answer))
+
+
+def measure_whole(step: str, task: Task) -> dict[str, Any]:
+    """A step of the whole resolution: ``clear``, or ENGINE_ with ``land``, ``first`` or ``daily``."""
+    from benchmarks import identity_whole
+
+    if step == "clear":
+        with warehouse("postgres", task).session() as session:
+            session.execute("drop schema if exists cdp cascade")
+        return {}
+    engine, _, name = step.partition("_")
+    house = warehouse(engine, task)
+    if name == "land":
+        identity_whole.land(house, task.rows)
+        return {}
+    found = identity_whole.first(house) if name == "first" else identity_whole.daily(house)
+    print(f"{step} {task.rows:,}: {found.seconds:.1f} s, {found.detail}", file=sys.stderr)
+    return asdict(Taken(found.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def edges(count: int, seed: int = 7) -> tuple[NDArray[np.int64], NDArray[np.int6
     right = np.concatenate([right, other[fine], np.full(len(on_hub), hub), chain[:-1]])
     order = rng.permutation(len(left))
     left, right = left[order], right[order]
-    return *_in_order_of_sight(left, right, kinds),
+    return (*_in_order_of_sight(left, right, kinds),)
 
 
 def _kinds(
@@ -95,6 +95,34 @@ def _in_order_of_sight(
     number = np.empty(len(kinds), np.int64)
     number[order] = np.arange(len(order))
     return number[left], number[right], kinds[order]
+
+
+def more_edges(
+    left: NDArray[np.int64], right: NDArray[np.int64], kinds: NDArray[np.int8], count: int, seed: int = 11
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+    """What the next day brings: of `count` pairs 40 % are of a known identifier and a new one, 30 % of two
+    new ones, 20 % were seen before, and 10 % are of two known identifiers.
+
+    :returns: both ends, and the types of all numbers, known and new.
+    """
+    rng = np.random.default_rng(seed)
+    on_known, fresh, again, merging = (int(count * share) for share in (0.4, 0.3, 0.2, 0.1))
+    known = rng.integers(0, len(kinds), on_known)
+    repeated = rng.integers(0, len(left), again)
+    one, other = rng.integers(0, len(kinds), (2, merging))
+    apart = kinds[one] != kinds[other]
+    new = len(kinds) + np.arange(on_known + 2 * fresh)
+    beside = np.where(kinds[known] == _ANONYMOUS, _DEVICE, _ANONYMOUS)
+    added = np.concatenate([beside, np.full(fresh, _ANONYMOUS), np.full(fresh, _DEVICE)]).astype(np.int8)
+    ends = [
+        (known, new[:on_known]),
+        (new[on_known : on_known + fresh], new[on_known + fresh :]),
+        (left[repeated], right[repeated]),
+        (one[apart], other[apart]),
+    ]
+    order = rng.permutation(sum(len(a) for a, _ in ends))
+    first, second = (np.concatenate(sides)[order] for sides in zip(*ends, strict=True))
+    return first, second, np.concatenate([kinds, added])
 
 
 def rows(count: int, seed: int = 7, first: int = 0) -> pa.Table:
