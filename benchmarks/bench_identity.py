@@ -4,10 +4,11 @@
 ``make bench-identity``; ``CDP_BENCH_ROWS`` instead of 10 million edges or rows, and a tenth of it besides.
 
 Labels first. Ours is :func:`cdp_provider.core.identity.components.components` between
-:meth:`Session.arrow` and :meth:`Session.load`. The peer is Splink's clustering of the same edges in the same DuckDB file. The floor
-does what any program has to do, with nothing around it: edges out as Arrow, scipy, labels in as Arrow; on
-PostgreSQL through ADBC. Contenders take turns, each in a process of its own, so that its peak memory is its
-own. Each first runs on a few edges, so that no import counts; nor does the check that its labels are right.
+:meth:`Session.arrow` and :meth:`Session.load`. The peer is Splink's clustering of the same edges in the same
+DuckDB file. The floor does what any program has to do, with nothing around it: edges out as Arrow, scipy,
+labels in as Arrow; on PostgreSQL through ADBC. Contenders take turns, each in a process of its own, so that
+its peak memory is its own. Each first runs on a few edges, so that no import counts; nor does the check that
+its labels are right.
 
 Then the whole (``identity_whole.py``): landed rows to finished tables, with limits, and one per cent more.
 """

@@ -10,12 +10,16 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BUILD = Path(__file__).parent.parent / "build"
+
+
+class NotHere(Exception):
+    """What a benchmark needs is not on this machine; the message says what, and where it belongs."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,36 @@ class Measured:
     ratio: float | None
     goal: float | None
     note: str = ""
+    columns: ClassVar = ("ours", "peer", "floor", "ratio", "goal")
 
     @property
     def met(self) -> bool | None:
         """Whether the goal is reached; None without one."""
         measured = self.ratio if self.ratio is not None else self.ours
         return None if self.goal is None else measured <= self.goal
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One line of a table of how right something is.
+
+    :param precision: the share of what was found that is right; `recall` of what is right that was found;
+        `f1` their harmonic mean.
+    :param goal: what `f1` must reach.
+    """
+
+    what: str
+    precision: float
+    recall: float
+    f1: float
+    goal: float | None = None
+    note: str = ""
+    columns: ClassVar = ("precision", "recall", "f1", "goal")
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        return None if self.goal is None else self.f1 >= self.goal
 
 
 def side_by_side(rounds: int, **contenders: Callable[[], Any]) -> dict[str, float]:
@@ -52,12 +80,13 @@ def side_by_side(rounds: int, **contenders: Callable[[], Any]) -> dict[str, floa
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
-def publish(name: str, rows: Sequence[Measured]) -> None:
-    """Print the table and write the same to ``build/bench-NAME.json``."""
-    header = ("what", "ours", "peer", "floor", "ratio", "goal", "met")
+def publish(name: str, rows: Sequence[Measured] | Sequence[Scored]) -> None:
+    """Print the table and write the same to ``build/bench-NAME.json``. Rows are of one kind."""
+    columns = rows[0].columns
+    header = ("what", *columns, "met")
     lines: list[tuple[str, ...]] = [header]
     for row in rows:
-        numbers = (row.ours, row.peer, row.floor, row.ratio, row.goal)
+        numbers = [getattr(row, column) for column in columns]
         cells = tuple("-" if n is None else f"{n:.3g}" for n in numbers)
         lines.append((row.what, *cells, {True: "yes", False: "NO", None: "-"}[row.met]))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]

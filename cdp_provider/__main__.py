@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m cdp_provider validate cdp.yaml`` and ``python -m cdp_provider schema``."""
+"""``python -m cdp_provider validate cdp.yaml``, ``... schema`` and ``... explain cdp.yaml``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdp_provider.core.exceptions import CdpError
 from cdp_provider.core.project.faults import ProjectError
 from cdp_provider.core.project.schema import json_schema
 from cdp_provider.core.registry import KINDS, load_project
@@ -16,11 +18,14 @@ from cdp_provider.core.registry import KINDS, load_project
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cdp_provider.core.identity.explanation import Explanation
+    from cdp_provider.core.identity.lineage import Lineage
     from cdp_provider.core.project.model import Project
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all is well, 1 when a project has faults. Wrong usage exits with 2."""
+    """Run a command; 0 when all is well, 1 when a project has faults or a question has no answer. Wrong usage
+    exits with 2."""
     parser = argparse.ArgumentParser(prog="python -m cdp_provider", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     validate = commands.add_parser(
@@ -28,11 +33,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     validate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a project file")
     commands.add_parser("schema", help="print the JSON Schema of project files, for editors")
+    explain = commands.add_parser(
+        "explain", help="say why two identifiers are one person or not, or what became of a profile"
+    )
+    explain.add_argument("path", type=Path, metavar="PATH", help="the project file")
+    explain.add_argument(
+        "identifiers", nargs="*", type=_identifier, metavar="TYPE=VALUE", help="two identifiers"
+    )
+    explain.add_argument("--profile", type=int, metavar="ID", help="any id that the profile ever had")
+    explain.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(json_schema(KINDS), indent=2))
         return 0
+    if options.command == "explain":
+        if len(options.identifiers) != (2 if options.profile is None else 0):
+            explain.error("give two identifiers TYPE=VALUE, or --profile ID")
+        return _explain(options)
     return max(_validate(path) for path in options.paths)
+
+
+def _identifier(text: str) -> tuple[str, str]:
+    kind, sign, value = text.partition("=")
+    if not (kind and sign):
+        msg = f"{text!r} is no identifier; write it as TYPE=VALUE"
+        raise argparse.ArgumentTypeError(msg)
+    return kind, value
+
+
+def _explain(options: argparse.Namespace) -> int:
+    try:
+        answer = _answer(options)
+    except ProjectError as error:
+        for fault in error.faults:
+            print(fault)
+        return 1
+    except CdpError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps(answer.as_dict(), indent=2) if options.json else "\n".join(answer.sentences()))
+    return 0
+
+
+def _answer(options: argparse.Namespace) -> Explanation | Lineage:
+    project = load_project(options.path)
+    # Airflow takes some seconds to import, which the other commands do without. Outside of a task it looks
+    # connections up in its database only where it is told so, as its own command line does.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from cdp_provider.core.identity.explain import explain
+    from cdp_provider.core.identity.lineage import history_of
+    from cdp_provider.hooks.warehouse import WarehouseHook
+
+    hook = WarehouseHook(project.warehouse.connection, schema=project.warehouse.schema_name)
+    if options.profile is not None:
+        return history_of(hook.warehouse, options.profile)
+    one, other = options.identifiers
+    return explain(hook.warehouse, project.identity, list(project.streams()), one, other)
 
 
 def _validate(path: Path) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 _OPERATORS = (
     "check_contract",
+    "explain",
+    "fuzzy",
     "gate",
     "identity",
     "ingest",

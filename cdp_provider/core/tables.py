@@ -146,6 +146,23 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "other_value": "string!",
         "resolved_seq": "integer!",
     },
+    # Pairs of profiles that look like one person, by the oldest identifier of each as it was when proposed.
+    "fuzzy_links": {
+        "pair": "string!",  # both node ids, the smaller one first: 12-340
+        "left_node": "integer!",  # the oldest identifier of its profile, as it was when the pair was proposed
+        "left_type": "string!",
+        "left_value": "string!",
+        "right_node": "integer!",
+        "right_type": "string!",
+        "right_value": "string!",
+        "score": "number!",
+        "evidence": "string!",  # how each field compares, never what it holds
+        "state": "string!",  # proposed | accepted | rejected
+        "batch_id": "string!",  # the batch of cdp.fuzzy_links that carries it, once it is accepted
+        "run_id": "string!",  # the run that proposed it
+        "decided_run": "string",
+        "decided_by": "string",  # score | review by <user>
+    },
     # One row per run of identity resolution: what it found, under which rules.
     "identity_runs": {
         "pipeline": "string!",
@@ -233,6 +250,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "files": ("stream", "path", "checksum"),
     "identifiers": ("node_id",),
     "identity_runs": ("pipeline", "run_id"),
+    "fuzzy_links": ("pair",),
     "memberships": ("segment", "profile_id", "entered_at"),
     "sync_ledger": ("sync", "record_key"),
     "rate_limits": ("account",),

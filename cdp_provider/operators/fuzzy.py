@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from cdp_provider.core.project.fuzzy import Fuzzy
     from cdp_provider.core.project.identity import Identity
 
 
@@ -25,18 +24,16 @@ class ProposeLinksOperator(CdpOperator):
 
     Its XCom is the report and ``review``: Markdown for the reviewer, empty when nothing needs a review.
 
-    :param identity: the rules; only types of identifiers that it declares can link.
-    :param compared: which fields are compared, and from which score on.
+    :param identity: the rules, with ``fuzzy``.
     """
 
-    def __init__(self, *, identity: Identity, compared: Fuzzy, **kwargs: Any) -> None:
+    def __init__(self, *, identity: Identity, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.identity = identity
-        self.compared = compared
 
     def execute(self, context: Context) -> dict[str, Any]:
         run = run_of(context)
-        report = fuzzy.propose(self.warehouse, self.identity, self.compared, run)
+        report = fuzzy.propose(self.warehouse, self.identity, run)
         return {**self.publish(context, report), "review": fuzzy.review(self.warehouse, run)}
 
 

@@ -26,7 +26,7 @@ from cdp_provider.core.project.streams import Column, Stream
 from cdp_provider.core.runs import advance, reported, superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -39,24 +39,6 @@ if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Session, Warehouse
 
 TABLE = "fuzzy_links"
-#: As in ``tables.TABLES``: one row per pair of profiles that was ever proposed and not withdrawn.
-FUZZY_TABLE: Mapping[str, str] = {
-    "pair": "string!",  # both node ids, the smaller one first: 12-340
-    "left_node": "integer!",  # the oldest identifier of its profile, as it was when the pair was proposed
-    "left_type": "string!",
-    "left_value": "string!",
-    "right_node": "integer!",
-    "right_type": "string!",
-    "right_value": "string!",
-    "score": "number!",
-    "evidence": "string!",  # how each field compares, never what it holds
-    "state": "string!",  # proposed | accepted | rejected
-    "batch_id": "string!",  # the batch of cdp.fuzzy_links that carries it, once it is accepted
-    "run_id": "string!",  # the run that proposed it
-    "decided_run": "string",
-    "decided_by": "string",  # score | review by <user>
-}
-FUZZY_KEY = ("pair",)
 
 _BY_SCORE = "score"
 _FOLDED = "nullif(lower(trim(cast({} as varchar))), '')"
@@ -66,7 +48,7 @@ _BANDS = (0.99, 0.95, 0.9, 0.8, 0.5, 0.0)
 
 
 def stream(identity: Identity) -> Stream:
-    """The internal stream of accepted pairs. Give it to ``resolve`` after the streams of the project."""
+    """The internal stream of accepted pairs; identity resolution reads it where ``fuzzy`` is declared."""
     kinds = identity.ranked()
     sides = {f"{side}_{kind}": Column() for side in ("left", "right") for kind in kinds}
     return Stream(
@@ -79,21 +61,24 @@ def stream(identity: Identity) -> Stream:
     )
 
 
-def propose(warehouse: Warehouse, identity: Identity, fuzzy: Fuzzy, run: Run) -> Report:
+def propose(warehouse: Warehouse, identity: Identity, run: Run) -> Report:
     """Score the profiles of the table ``profiles`` and write the pairs that look like one person.
 
     Pairs from ``accept_from`` on are accepted at once, the others wait for :func:`decide`. Pairs that were
     decided before stay decided, whatever their profiles are called today. Proposals that nobody has answered
     are withdrawn, and made again if the profiles still look alike: they always belong to the newest run.
 
+    :param identity: with ``fuzzy`` declared; only types of identifiers that it names can link.
     :returns: a report of stage ``propose``; ``rows_in`` profiles, ``rows_out`` pairs proposed; ``detail``:
         ``accepted`` by score, ``to_review``, ``untrained`` the lists of ``block_on`` that taught nothing.
     :raises NotFoundError: the profiles were never built.
-    :raises ConfigurationError: a field does not exist or does not suit, or splink is not installed.
+    :raises ConfigurationError: nothing is declared, a field does not exist or does not suit, or splink is not
+        installed.
     """
     with reported(warehouse, run, "propose") as report:
+        fuzzy = _declared(identity)
         with warehouse.session() as session:
-            _ensure(session)
+            tables.ensure(session)
             if superseded(session, report):
                 return report
             profiles = _profiles(session, fuzzy)
@@ -121,7 +106,7 @@ def review(warehouse: Warehouse, run: Run) -> str:
     It names profiles by their ids and says which fields agree, and holds no personal data.
     """
     with warehouse.session() as session:
-        _ensure(session)
+        tables.ensure(session)
         rows = session.fetch(
             "select l.profile_id, r.profile_id, f.score, f.evidence"
             f" from {warehouse.table(TABLE)} f"
@@ -161,7 +146,7 @@ def decide(
     """
     with reported(warehouse, run, "decide") as report:
         with warehouse.session() as session, session.lock(TABLE):
-            _ensure(session)
+            tables.ensure(session)
             with session.transaction():
                 if approved is not None:
                     _answer(session, run, "accepted" if approved else "rejected", by)
@@ -182,7 +167,7 @@ def take_in(warehouse: Warehouse, identity: Identity, run: Run) -> Report:
     """
     declared = stream(identity)
     with warehouse.session() as session:
-        _ensure(session)
+        tables.ensure(session)
         accepted = session.fetch(
             "select pair, score, left_type, left_value, right_type, right_value"
             f" from {warehouse.table(TABLE)} where state = 'accepted' and batch_id = :batch order by pair",
@@ -227,24 +212,16 @@ class _Accepted(Connector):
         return Fetched([RawFile(path, f"the table {TABLE}", "ndjson")], bytes=path.stat().st_size)
 
 
+def _declared(identity: Identity) -> Fuzzy:
+    if identity.fuzzy is None or not identity.identifiers:
+        missing = "identity.fuzzy" if identity.fuzzy is None else "identity.identifiers"
+        msg = f"{missing} is not declared, so no pair can be proposed; declare it, or leave this step out"
+        raise ConfigurationError(msg)
+    return identity.fuzzy
+
+
 def _batch(run: Run) -> str:
     return run.batch_id(f"cdp.{TABLE}")
-
-
-def _ensure(session: Session) -> None:
-    tables.ensure(session)
-    if TABLE not in tables.TABLES and not session.exists(TABLE):
-        _create(session)
-
-
-def _create(session: Session) -> None:
-    types = session.warehouse.types
-    spec = ", ".join(
-        f"{name} {types[kind.rstrip('!')]}{' not null' if kind.endswith('!') else ''}"
-        for name, kind in FUZZY_TABLE.items()
-    )
-    table = session.warehouse.table(TABLE)
-    session.execute(f"create table if not exists {table} ({spec}, primary key ({', '.join(FUZZY_KEY)}))")
 
 
 def _profiles(session: Session, fuzzy: Fuzzy) -> pa.Table:
@@ -285,7 +262,7 @@ def _write(session: Session, identity: Identity, fuzzy: Fuzzy, pairs: pa.Table, 
     """Put the proposals in place of those that nobody has answered."""
     table = session.warehouse.table(TABLE)
     session.execute(f"delete from {table} where state = 'proposed'")
-    if not (pairs.num_rows and identity.identifiers):
+    if not pairs.num_rows:
         return
     scored = session.temp("cdp_scored_pairs", pairs)
     values = {
@@ -297,7 +274,7 @@ def _write(session: Session, identity: Identity, fuzzy: Fuzzy, pairs: pa.Table, 
     }
     identifiers = session.warehouse.table("identifiers")
     session.execute(
-        f"insert into {table} ({', '.join(FUZZY_TABLE)})"
+        f"insert into {table} ({', '.join(tables.TABLES[TABLE])})"
         f" with oldest as ({_oldest(session, len(identity.identifiers))}), decided as ({_decided(session)}),"
         " pairs as (select s.score as score, s.evidence as evidence,"
         " least(a.node_id, b.node_id) as left_node, greatest(a.node_id, b.node_id) as right_node"

@@ -7,19 +7,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import pyarrow.compute as pc
-
-from cdp_provider.core.identity.decide import strongest
 
 if TYPE_CHECKING:
-    from cdp_provider.core.identity.decide import Facts
-    from cdp_provider.core.identity.record import Record
-    from cdp_provider.core.identity.store import Changes
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from cdp_provider.core.identity.history import Plan
     from cdp_provider.core.run import Run
     from cdp_provider.core.warehouse import Session
+
+Touched: TypeAlias = tuple[Counter[int], Counter[int]]
 
 #: So many of the largest profiles are named.
 _LISTED = 10
@@ -31,6 +31,32 @@ class Large:
 
     profile_id: int
     identifiers: int
+
+
+class Made(NamedTuple):
+    """What a run took in and made of it, whichever way it went.
+
+    :param rows_in: rows that no run had taken in before; in a replay, all rows. So are the other counts.
+    :param rows_refused: rows of which an identifier was dropped.
+    :param newest: time of the newest row, if any has one.
+    :param refused: rule -> refused links.
+    :param unfit: reason -> type -> rows whose value did not become an identifier.
+    :param touched: profile -> number of its identifiers, before and after; None: too many to name.
+    """
+
+    rows_in: int
+    rows_linked: int
+    rows_refused: int
+    rows_without_identifier: int
+    newest: datetime | None
+    joins: int
+    new_identifiers: int
+    new_profiles: int
+    merged: int
+    split: int
+    refused: dict[str, int]
+    unfit: Mapping[str, Mapping[str, int]]
+    touched: Touched | None = None
 
 
 @dataclass(frozen=True)
@@ -72,41 +98,38 @@ class Quality:
         }
 
 
-def measure(session: Session, record: Record, changes: Changes, facts: Facts, fingerprint: str) -> Quality:
-    """What a run found and made. Call it once the run has written, inside its transaction."""
-    sizes, largest = _sizes(session, record, changes)
-    new_rows = facts.seqs >= record.known.old_from
-    has_none = strongest(facts.columns, len(facts.times)) < 0
-    rules = changes.refused_links["rule"].to_pylist()
+def measure(session: Session, plan: Plan, made: Made, fingerprint: str) -> Quality:
+    """How good the graph is now. Call it once the run has written, inside its transaction."""
+    sizes, largest = _sizes(session, made.touched)
     return Quality(
-        resolved_seq=record.plan.stands,
-        replayed=record.plan.replay,
+        resolved_seq=plan.stands,
+        replayed=plan.replay,
         rules=fingerprint,
-        rows_in=int(np.count_nonzero(new_rows)),
-        rows_without_identifier=int(np.count_nonzero(has_none & new_rows)),
+        rows_in=made.rows_in,
+        rows_without_identifier=made.rows_without_identifier,
         identifiers=sum(size * count for size, count in sizes.items()),
-        new_identifiers=changes.added.num_rows,
+        new_identifiers=made.new_identifiers,
         profiles=sum(sizes.values()),
-        new_profiles=record.new_profiles(changes),
-        merged=record.merged(changes),
-        split=pc.count_distinct(changes.splits["profile_id"]).as_py(),
-        refused=dict(Counter(rules)),
+        new_profiles=made.new_profiles,
+        merged=made.merged,
+        split=made.split,
+        refused=dict(sorted(made.refused.items())),
         sizes=sizes,
         largest=largest,
     )
 
 
-def _sizes(session: Session, record: Record, changes: Changes) -> tuple[dict[int, int], list[Large]]:
+def _sizes(session: Session, touched: Touched | None) -> tuple[dict[int, int], list[Large]]:
     """Number of identifiers -> number of profiles that hold so many; and the largest profiles.
 
     What the last run recorded is brought up to date by the profiles that this one touched; only where that
     does not do are all identifiers counted.
     """
-    last = None if record.plan.replay else _last(session)
-    if last is None:
+    last = _last(session) if touched else None
+    if touched is None or last is None:
         sizes = _count(session)
         return sizes, _find_largest(session, sizes)
-    before, after = record.sizes(changes)
+    before, after = touched
     counted = Counter({int(size): count for size, count in last[0].items()})
     counted.subtract(before.values())
     counted.update(after.values())

@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import WarehouseBusyError
-from cdp_provider.core.identity import fuzzy, history, hubs, quality, store
+from cdp_provider.core.identity import fuzzy, history, hubs, pushdown, quality, store
 from cdp_provider.core.identity.decide import Facts, Rules, Sets, decide, strongest
+from cdp_provider.core.identity.hubs import Hubs
 from cdp_provider.core.identity.limits import Limit, Limits
+from cdp_provider.core.identity.pushdown import PushedDown
+from cdp_provider.core.identity.quality import Made
 from cdp_provider.core.identity.record import Record
 from cdp_provider.core.project.identity import Allow, Deny
 from cdp_provider.core.runs import advance, reported, superseded
@@ -28,11 +32,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cdp_provider.core.identity.decide import Known
+    from cdp_provider.core.identity.decide import Known, Outcome
     from cdp_provider.core.identity.history import History, Plan
-    from cdp_provider.core.identity.hubs import Hubs
-    from cdp_provider.core.identity.store import Standing
-    from cdp_provider.core.project.identity import Identifier, Identity
+    from cdp_provider.core.identity.pushdown import Given
+    from cdp_provider.core.identity.store import Changes, Standing, Stored
+    from cdp_provider.core.project.identity import Identifier, Identity, Rule
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Run
     from cdp_provider.core.runs import Report
@@ -72,7 +76,7 @@ def _resolve(
     warehouse: Warehouse, identity: Identity, streams: Sequence[Stream], run: Run, *, replay: bool
 ) -> Report:
     with reported(warehouse, run, "resolve") as report:
-        resolution = _Resolution(warehouse, identity, streams)
+        resolution = Resolution(warehouse, identity, streams)
         for _ in range(_ATTEMPTS):
             if resolution.attempt(report, replay=replay):
                 return report
@@ -94,16 +98,16 @@ class _Work:
     standing: Standing | None
 
 
-class _Resolution:
-    """One try of one run."""
+class Resolution:
+    """Who is who, by one project's rules."""
 
     def __init__(self, warehouse: Warehouse, identity: Identity, streams: Sequence[Stream]) -> None:
         self._warehouse, self._identity = warehouse, identity
-        self._streams = _with_pairs(identity, streams)
-        self._types = history.types(identity, self._streams)
-        self._kinds = list(self._types)
+        self.streams = _with_pairs(identity, streams)
+        self._types = history.types(identity, self.streams)
+        self.kinds = list(self._types)
         self._limits = Limits([_limit(rule) for rule in self._types.values()])
-        self._fingerprint = history.fingerprint(identity, self._streams)
+        self._fingerprint = history.fingerprint(identity, self.streams)
 
     def attempt(self, report: Report, *, replay: bool) -> bool:
         """False when another run wrote between reading and writing."""
@@ -111,10 +115,12 @@ class _Resolution:
             tables.ensure(session)
             if superseded(session, report):
                 return True
-            plan = self._plan(session, replay=replay)
-            raw = history.read(session, plan.loads, self._streams, self._identity)
+            plan = self.plan(session, replay=replay)
+            if pushdown.is_due(session, plan, self._identity, self.streams):
+                return self._push_down(session, plan, report, replay=replay)
+            raw = history.read(session, plan.loads, self.streams, self._identity)
             run_ids = defaultdict(lambda: report.run.run_id, store.recorded_runs(session))
-        rows = history.arrange(raw, plan.loads, plan.seq, self._identity, self._streams)
+        rows = history.arrange(raw, plan.loads, plan.seq, self._identity, self.streams)
         del raw
         work = self._look_up(rows, plan)
         sets = Sets(work.facts, work.known, self._rules(work.rows))
@@ -129,7 +135,7 @@ class _Resolution:
             outcome,
             work.standing,
             plan,
-            [stream.ref for stream in self._streams],
+            [stream.ref for stream in self.streams],
             self._types,
             run_ids,
         )
@@ -138,32 +144,91 @@ class _Resolution:
             if superseded(session, report):
                 return True
             with session.transaction():
-                if not plan.holds(self._plan(session, replay=replay)):
+                if not plan.holds(self.plan(session, replay=replay)):
                     return False
-                store.apply(session, changes, plan)
-                report.rows_in = int(np.count_nonzero(rows.seqs() >= work.known.old_from))
-                report.rows_out = changes.row_links.num_rows - changes.unlinked.num_rows
-                report.rows_refused = len({refusal.row for refusal in outcome.refusals})
-                report.watermark = rows.newest()
-                found = quality.measure(session, record, changes, work.facts, self._fingerprint)
-                quality.write(session, report.run, found)
-                report.detail = {
-                    **found.detail(),
-                    "joins": outcome.unions,
-                    "loads": len(plan.loads),
-                    "replayed": plan.reason or False,
-                    **rows.refused,
-                }
-                advance(session, report)
-                report.write(session)
+                self._write(session, plan, changes, _made(rows, work, record, changes), report)
         return True
 
-    def _plan(self, session: Session, *, replay: bool) -> Plan:
-        return history.plan(session, self._streams, self._fingerprint, replay=replay)
+    def replayed(self, rows: History, plan: Plan) -> Outcome:
+        """What a replay would decide on these rows; nothing is written."""
+        work = self._look_up(rows, plan)
+        rules = self._rules(rows)
+        return decide(work.facts, work.known, rules, Sets(work.facts, work.known, rules))
 
-    def _rules(self, rows: History) -> Rules:
+    def _push_down(self, session: Session, plan: Plan, report: Report, *, replay: bool) -> bool:
+        """The same by SQL, for rows that do not fit into memory."""
+        pushed = PushedDown(session, plan, self._identity, self.streams, self._types, report.run.run_id)
+        with session.bounded(self._identity.memory):
+            changes, made = pushed.decide(self._part)
+            with session.lock("identity"):
+                if superseded(session, report):
+                    return True
+                with session.transaction():
+                    if not plan.holds(self.plan(session, replay=replay)):
+                        return False
+                    self._write(session, plan, changes, made, report, pushed_down=True)
+        return True
+
+    def _write(
+        self,
+        session: Session,
+        plan: Plan,
+        changes: Changes | Stored,
+        made: Made,
+        report: Report,
+        *,
+        pushed_down: bool = False,
+    ) -> None:
+        store.apply(session, changes, plan)
+        report.rows_in, report.rows_out = made.rows_in, made.rows_linked
+        report.rows_refused, report.watermark = made.rows_refused, made.newest
+        found = quality.measure(session, plan, made, self._fingerprint)
+        quality.write(session, report.run, found)
+        report.detail = {
+            **found.detail(),
+            "joins": made.joins,
+            "loads": len(plan.loads),
+            "replayed": plan.reason or False,
+            "pushed_down": pushed_down,
+            **made.unfit,
+        }
+        advance(session, report)
+        report.write(session)
+
+    def plan(self, session: Session, *, replay: bool) -> Plan:
+        """What a run would take in now."""
+        return history.plan(session, self.streams, self._fingerprint, replay=replay)
+
+    def _part(self, rows: History, plan: Plan, given: Given) -> tuple[Record, Outcome, Changes]:
+        """Decide components of which all rows and no others are given."""
+        columns = _without(rows, rows.columns, self._barred(rows, given.barred, "hub"))
+        columns = _without(rows, _alone(rows, columns), self._barred(rows, given.barred, "broken"))
+        facts = Facts(columns, rows.times, rows.seqs(), rows.kinds)
+        with self._warehouse.session() as session:
+            read = store.read_nodes if plan.replay else store.read_known
+            known = read(session, rows, self.kinds)
+        known = replace(
+            known,
+            profiles=np.where(np.isin(known.profiles, given.freed), 0, known.profiles),
+            last_node=given.last_node,
+            old_from=plan.seq if len(given.freed) else 0,
+        )
+        none = np.empty(0, np.int64)
+        work = _Work(rows, facts, known, Hubs({}, {}, hubs.Pairs(none, none, none)), None)
+        rules = self._rules(rows, given.rules)
+        sets = Sets(work.facts, work.known, rules)
+        danger = sets.in_danger()
+        if self._identity.over_limit != "break" and len(danger):
+            work = self._look_closer(work, plan, danger) or work
+            sets = Sets(work.facts, work.known, rules)
+        outcome = decide(work.facts, work.known, rules, sets)
+        refs = [stream.ref for stream in self.streams]
+        record = Record(work.rows, work.known, outcome, None, plan, refs, self._types, given.run_ids)
+        return record, outcome, record.changes(work.hubs)
+
+    def _rules(self, rows: History, given: Sequence[Rule] | None = None) -> Rules:
         pairs: dict[type, list[tuple[int, int]]] = {Allow: [], Deny: []}
-        for rule in self._identity.rules:
+        for rule in self._identity.rules if given is None else given:
             if isinstance(rule, Allow | Deny):
                 sides = rule.allow if isinstance(rule, Allow) else rule.deny
                 one, other = (rows.named[item] for side in sides for item in side.items())
@@ -174,43 +239,50 @@ class _Resolution:
     def _look_up(self, rows: History, plan: Plan) -> _Work:
         with self._warehouse.session() as session:
             barred = [] if plan.replay else store.barred(session)
-            columns = _without(rows, rows.columns, self._barred(rows, barred))
-            found = self._find_hubs(session, rows, columns)
-            columns = _without(rows, columns, found.since.items())
-            facts = Facts(_alone(rows, columns), rows.times, rows.seqs(), rows.kinds)
+            columns = _without(rows, rows.columns, self._barred(rows, barred, "hub"))
+            found = self._find_hubs(session, rows, columns, replay=plan.replay)
+            columns = _alone(rows, _without(rows, columns, found.since.items()))
+            # Last, as in a replay, in which nobody knows yet who is going to break.
+            columns = _without(rows, columns, self._barred(rows, barred, "broken"))
+            facts = Facts(columns, rows.times, rows.seqs(), rows.kinds)
             if plan.replay:
-                known, standing = store.read_all(session, rows, self._kinds)
+                known, standing = store.read_all(session, rows, self.kinds)
                 return _Work(rows, facts, known, found, standing)
-            return _Work(rows, facts, store.read_known(session, rows, self._kinds), found, None)
+            return _Work(rows, facts, store.read_known(session, rows, self.kinds), found, None)
 
-    def _barred(self, rows: History, barred: Iterable[tuple[str, str, str, int]]) -> list[tuple[int, int]]:
-        """Identifiers that are none, by number, and since which identity run."""
+    def _barred(
+        self, rows: History, barred: Iterable[tuple[str, str, str, int]], reason: str
+    ) -> list[tuple[int, int]]:
+        """Identifiers barred for that reason, by number, and since which identity run."""
         by_kind: dict[str, list[tuple[str, int]]] = {}
-        for kind, value, reason, seq in barred:
-            by_kind.setdefault(kind, []).append((value, seq if reason == "hub" else 0))
+        for kind, value, why, seq in barred:
+            if why == reason:
+                by_kind.setdefault(kind, []).append((value, seq if why == "hub" else 0))
         return [
             (number, seq)
             for kind, lines in by_kind.items()
             if kind in self._types
             for number, (_, seq) in zip(
-                rows.numbers(self._kinds.index(kind), [value for value, _ in lines]).tolist(),
+                rows.numbers(self.kinds.index(kind), [value for value, _ in lines]).tolist(),
                 lines,
                 strict=True,
             )
             if number >= 0
         ]
 
-    def _find_hubs(self, session: Session, rows: History, columns: Sequence[NDArray[np.int32]]) -> Hubs:
+    def _find_hubs(
+        self, session: Session, rows: History, columns: Sequence[NDArray[np.int32]], *, replay: bool
+    ) -> Hubs:
         limits = {place: rule.hub for place, rule in enumerate(self._types.values()) if rule.hub}
         slots = [int(rows.kinds[column.max()]) if column.max(initial=-1) >= 0 else -1 for column in columns]
         pairs = hubs.pairs_of(columns, slots, limits, rows.seqs())
-        most = np.array([limits.get(kind, np.iinfo(np.int64).max) for kind in range(len(self._kinds))])
+        most = np.array([limits.get(kind, np.iinfo(np.int64).max) for kind in range(len(self.kinds))])
         met = np.unique(pairs.identifiers)
         earlier = Counter[int]()
-        if len(met):
-            seen = store.neighbours(session, rows, met, self._kinds)
+        if len(met) and not replay:  # a replay sees all pairs itself
+            seen = store.neighbours(session, rows, met, self.kinds)
             earlier.update(seen["identifier"].to_pylist())
-            pairs = hubs.unseen(pairs, seen["identifier"].to_numpy(), store.places(rows, seen, self._kinds))
+            pairs = hubs.unseen(pairs, seen["identifier"].to_numpy(), store.places(rows, seen, self.kinds))
         return hubs.find(pairs, earlier, most[rows.kinds], len(rows.kinds))
 
     def _look_closer(self, work: _Work, plan: Plan, danger: NDArray[np.int64]) -> _Work | None:
@@ -220,7 +292,7 @@ class _Resolution:
         if self._identity.over_limit == "evict" or any(self._limits.windows):
             with self._warehouse.session() as session:
                 found = store.members(session, danger)
-            rows, known = store.with_members(work.rows, work.known, found, self._kinds)
+            rows, known = store.with_members(work.rows, work.known, found, self.kinds)
             return replace(work, rows=rows, known=known, facts=work.facts._replace(kinds=rows.kinds))
         return None
 
@@ -229,20 +301,41 @@ class _Resolution:
         with self._warehouse.session() as session:
             wanted = store.rows_of(session, profiles)
             loads = history.loads_of(session, wanted)
-            raw = history.read(session, plan.loads, self._streams, self._identity)
-            raw += history.read(session, loads, self._streams, self._identity, wanted)
+            raw = history.read(session, plan.loads, self.streams, self._identity)
+            raw += history.read(session, loads, self.streams, self._identity, wanted)
             found = store.members(session, profiles)
-        rows = history.arrange(raw, plan.loads | loads, plan.seq, self._identity, self._streams)
+        rows = history.arrange(raw, plan.loads | loads, plan.seq, self._identity, self.streams)
         again = self._look_up(rows, plan)
         known = again.known
         freed = np.isin(known.profiles, profiles)
-        standing = store.Standing.of(found, rows, self._kinds)
+        standing = store.Standing.of(found, rows, self.kinds)
         return replace(
             again,
             known=replace(known, profiles=np.where(freed, 0, known.profiles), old_from=plan.seq),
             hubs=work.hubs.renumbered(store.renumbering(work.rows, rows)),
             standing=standing,
         )
+
+
+def _made(rows: History, work: _Work, record: Record, changes: Changes) -> Made:
+    refusals = record.outcome.refusals
+    new = work.facts.seqs >= work.known.old_from
+    has_none = strongest(work.facts.columns, len(work.facts.times)) < 0
+    return Made(
+        rows_in=int(np.count_nonzero(rows.seqs() >= work.known.old_from)),
+        rows_linked=changes.row_links.num_rows - changes.unlinked.num_rows,
+        rows_refused=len({refusal.row for refusal in refusals}),
+        rows_without_identifier=int(np.count_nonzero(has_none & new)),
+        newest=rows.newest(),
+        joins=record.outcome.unions,
+        new_identifiers=changes.added.num_rows,
+        new_profiles=record.new_profiles(changes),
+        merged=record.merged(changes),
+        split=pc.count_distinct(changes.splits["profile_id"]).as_py(),
+        refused=dict(Counter(changes.refused_links["rule"].to_pylist())),
+        unfit=rows.refused,
+        touched=None if record.plan.replay else record.sizes(changes),
+    )
 
 
 def _with_pairs(identity: Identity, streams: Sequence[Stream]) -> list[Stream]:

@@ -97,8 +97,13 @@ def read_all(session: Session, history: History, kinds: Sequence[str]) -> tuple[
     identifiers = session.warehouse.table("identifiers")
     found = session.arrow(f"select {_COLUMNS} from {identifiers} i order by i.node_id")
     standing = Standing.of(found, history, kinds)
+    return _all_known(standing, len(history.kinds)), standing
+
+
+def _all_known(standing: Standing, count: int) -> Known:
+    """What is known when all profiles are made anew."""
     nodes, published, places = standing.nodes, standing.published, standing.identifiers
-    known = _nothing(len(history.kinds))
+    known = _nothing(count)
     spare: dict[int, list[tuple[int, int]]] = {}
     met = np.flatnonzero(places >= 0)[::-1]
     known.nodes[places[met]] = nodes[met]  # of several nodes of one identifier, the first one
@@ -107,7 +112,21 @@ def read_all(session: Session, history: History, kinds: Sequence[str]) -> tuple[
     for row in later.tolist():
         spare.setdefault(int(places[row]), []).append((int(nodes[row]), int(published[row])))
     last = int(nodes[-1]) if len(nodes) else 0
-    return replace(known, spare_nodes=spare, last_node=last), standing
+    return replace(known, spare_nodes=spare, last_node=last)
+
+
+def read_nodes(session: Session, history: History, kinds: Sequence[str]) -> Known:
+    """For a replay of some identifiers: as :func:`read_all`, but of their nodes only."""
+    numbers = np.arange(len(history.kinds))
+    met = session.temp(
+        "cdp_met_identifiers", pa.table({"identifier": numbers, **typed(history, numbers, kinds)})
+    )
+    same = session.warehouse.same_text("m.value", "i.value")
+    found = session.arrow(
+        f"select {_COLUMNS} from {met} m join {session.warehouse.table('identifiers')} i"
+        f" on {same} and i.type = m.type order by i.node_id"
+    )
+    return _all_known(Standing.of(found, history, kinds), len(history.kinds))
 
 
 def places(history: History, found: pa.Table, kinds: Sequence[str]) -> NDArray[np.int64]:
@@ -247,40 +266,80 @@ class Changes:
 _OF_HISTORY = ("row_links", "merges", "refused_links", "barred_identifiers", "neighbours")
 
 
-def apply(session: Session, changes: Changes, plan: Plan) -> None:
+@dataclass(frozen=True)
+class Stored:
+    """:class:`Changes` that lie in temporary tables of the session already; by name.
+
+    Each holds all columns of the table it is named after; `changed` those of :data:`CHANGED`.
+    """
+
+    added: str
+    changed: str
+    moved: str
+    unlinked: str
+    row_links: str
+    merges: str
+    refused_links: str
+    splits: str
+    barred_identifiers: str
+    neighbours: str
+
+
+#: Columns of a line of ``identifiers`` that a run may change.
+CHANGED = ("profile_id", "first_seen", "resolved_seq", "published_seq", "evicted_seq")
+
+
+def apply(session: Session, changes: Changes | Stored, plan: Plan) -> None:
     """Write it all. Call it inside a transaction."""
     table = session.warehouse.table
     identifiers = table("identifiers")
-    if changes.moved.num_rows:
-        moved = session.temp("cdp_moved_profiles", changes.moved)
+    if moved := _held(session, "cdp_moved_profiles", changes.moved):
         session.execute(
             f"update {identifiers} as i set profile_id = m.winner from {moved} m where i.profile_id = m.loser"
         )
-    if changes.changed.num_rows:
-        changed = session.temp("cdp_changed_nodes", changes.changed)
-        columns = [name for name in changes.changed.column_names if name != "node_id"]
+    if changed := _held(session, "cdp_changed_nodes", changes.changed):
+        columns = (
+            CHANGED
+            if isinstance(changes, Stored)
+            else [name for name in changes.changed.column_names if name != "node_id"]
+        )
         assigned = ", ".join(f"{name} = c.{name}" for name in columns)
         session.execute(
             f"update {identifiers} as i set {assigned} from {changed} c where c.node_id = i.node_id"
         )
-    session.load(identifiers, changes.added)
+    _append(session, "identifiers", changes.added)
     for name in _OF_HISTORY:
         if plan.replay:
             session.execute(f"delete from {table(name)}")
-    if changes.unlinked.num_rows:
-        unlinked = session.temp("cdp_unlinked_rows", changes.unlinked)
+    if unlinked := _held(session, "cdp_unlinked_rows", changes.unlinked):
         session.execute(
             f"delete from {table('row_links')} where exists (select 1 from {unlinked} u"
             f" where u.stream = {table('row_links')}.stream and u.load_id = {table('row_links')}.load_id"
             f" and u.position = {table('row_links')}.position)"
         )
     for name in (*_OF_HISTORY, "splits"):
-        session.load(table(name), getattr(changes, name))
+        _append(session, name, getattr(changes, name))
     taken = "resolved_seq = coalesce(resolved_seq, :seq), resolved_hash = content_hash"
     _mark(session, plan.loads, taken, plan.seq)
     _mark(session, plan.left_out, "resolved_hash = null", plan.seq)
     for name in ("identifiers", "row_links"):
         session.analyze(table(name))
+
+
+def _held(session: Session, name: str, rows: pa.Table | str) -> str | None:
+    """The temporary table that holds rows; None when there are no rows."""
+    if isinstance(rows, str):
+        return rows
+    return session.temp(name, rows) if rows.num_rows else None
+
+
+def _append(session: Session, name: str, rows: pa.Table | str) -> None:
+    table = session.warehouse.table(name)
+    if isinstance(rows, str):
+        columns = ", ".join(TABLES[name])
+        session.execute(f"insert into {table} ({columns}) select {columns} from {rows}")
+    else:
+        session.load(table, rows)
 
 
 def _mark(session: Session, loads: frozenset[Load], assignment: str, seq: int) -> None:

@@ -45,6 +45,7 @@ class Fuzzy(Model):
         is a round of training too, which learns about the fields that are not in it.
     :param threshold: pairs from this score on are proposed.
     :param accept_from: pairs from this score on are taken in without a review; None: none are.
+    :param duplicates: how many doubles a profile has on average, as far as one knows; scores rise with it.
     :param seed: of the sample of pairs that training looks at.
     """
 
@@ -52,6 +53,7 @@ class Fuzzy(Model):
     block_on: tuple[Fields, ...] = Field(min_length=1)
     threshold: float = Field(default=0.9, gt=0, lt=1)
     accept_from: float | None = Field(default=None, gt=0, le=1)
+    duplicates: float = Field(default=0.1, gt=0)
     seed: Whole = Field(default=1, ge=0)
 
     def model_post_init(self, context: Any, /) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -111,6 +112,11 @@ class Session(ABC):
         :param table: as :meth:`Warehouse.table` or :meth:`temp` gave it.
         """
 
+    def bounded(self, memory: int) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Meanwhile, an engine that works inside this process takes about `memory` bytes at most, and puts
+        the rest on disk. Others go on as they are set up."""
+        return nullcontext()
+
     def one(self, sql: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...] | None:
         """The first row, or None."""
         rows = self.fetch(sql, params)
@@ -205,6 +211,10 @@ class Warehouse(ABC):
     def same_text(self, one: str, other: str) -> str:
         """SQL condition: two texts are equal, written so that an index on `other` is used if there is one."""
         return f"{one} = {other}"
+
+    def byte_order(self, text: str) -> str:
+        """SQL to order a text expression by its bytes in UTF-8, whatever the database's language is."""
+        return text
 
     def hash_text(self, text: str) -> str:
         """SQL for a stable 32-digit hexadecimal hash of a text expression."""

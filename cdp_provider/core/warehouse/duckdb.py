@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-#: They drop rows: the first takes deleted rows for rows that are there (``order by ... limit`` on a table whose
-#: lines are replaced then finds nothing; seen with 2.0.0), the second rows whose window order is null (1.5).
+#: They drop rows: the first takes deleted rows for rows that are there (``order by ... limit`` on a table
+#: whose lines are replaced then finds nothing; seen with 2.0.0), the second loses rows whose window order is
+#: null (1.5).
 _UNSOUND = "row_group_pruner,top_n_window_elimination"
+
+#: As DuckDB writes sizes.
+_UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
+
+#: With less memory, sorting and joining do not get by, whatever lies on disk.
+_LEAST_MEMORY = 512_000_000
 
 _HOLDER = re.compile(r"PID (\d+)")
 
@@ -75,6 +82,17 @@ class DuckDBSession(Session):
             self._connection.execute("rollback")
             raise
         self._connection.execute("commit")
+
+    @contextmanager
+    def bounded(self, memory: int) -> Iterator[None]:
+        before = str(self.scalar("select current_setting('memory_limit')"))
+        number, unit = before.split()
+        limit = int(min(float(number) * _UNITS[unit], max(memory, _LEAST_MEMORY)))
+        self.execute(f"set memory_limit = '{limit}B'")
+        try:
+            yield
+        finally:
+            self.execute(f"set memory_limit = '{before}'")
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:  # noqa: ARG002 - whoever has the file open has it alone

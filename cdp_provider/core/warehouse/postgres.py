@@ -233,3 +233,6 @@ class PostgresWarehouse(Warehouse):
             yield PostgresSession(self, connection)
         finally:
             connection.close()
+
+    def byte_order(self, text: str) -> str:
+        return f'({text}) collate "C"'
