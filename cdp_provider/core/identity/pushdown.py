@@ -271,7 +271,8 @@ class PushedDown:
     def _decide_exceptional(self, decider: Decider) -> None:
         self._put_results()
         rows = self._rows
-        most = max(self._identity.memory // _bytes_per_row(self._identity, self._streams), 1)
+        # The other half is for an engine that works in this process too.
+        most = max(self._identity.memory // 2 // _bytes_per_row(self._identity, self._streams), 1)
         sizes = (
             f"select s.r as r, count(*) as held from {rows.rows} w join {self._sets} s"
             f" on s.identifier = w.strongest join {self._exceptional} e on e.r = s.r group by s.r"

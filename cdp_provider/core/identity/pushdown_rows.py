@@ -170,7 +170,7 @@ class Rows:
         return rule.region_column if rule.normalize == "phone" and rule.region_column in there else None
 
     def _is_text(self, engine_type: str) -> bool:
-        return engine_type.lower() in {self._bench.type("string"), self._bench.type("json"), "json"}
+        return engine_type.lower() == self._bench.type("string")
 
     def _from(self, source: int) -> str:
         raw = self._session.warehouse.table(self._bench.streams[source].raw_table)
@@ -188,8 +188,8 @@ class Rows:
     # Values
 
     def _put_values(self, columns: Sequence[_Column]) -> str:
-        """The distinct identifiers; returns a table of how each is written (``kind``, ``written``, ``region``,
-        ``code``: the identifier, or a negative number that says why it is none)."""
+        """The distinct identifiers; returns a table of how each is written: ``kind``, ``written``,
+        ``region``, ``code``, the identifier or a negative number that says why it is none."""
         text, integer = self._bench.type("string"), self._bench.type("integer")
         spec = {"kind": integer, "written": text, "region": text, "value": text, "code": integer}
         written = self._session.create_temp("cdp_pd_written", spec)

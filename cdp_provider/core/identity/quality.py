@@ -7,19 +7,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from numpy.typing import NDArray
 
     from cdp_provider.core.identity.history import Plan
     from cdp_provider.core.run import Run
     from cdp_provider.core.warehouse import Session
-
-Touched: TypeAlias = tuple[Counter[int], Counter[int]]
 
 #: So many of the largest profiles are named.
 _LISTED = 10
@@ -33,6 +33,29 @@ class Large:
     identifiers: int
 
 
+class Touched(NamedTuple):
+    """Profiles that a run touched, each once, and how many identifiers they held and hold; 0 where there was
+    or is no such profile."""
+
+    profiles: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        before: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+        after: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    ) -> Touched:
+        """From profiles, as often as they occur, and numbers of identifiers that add up."""
+        ends = np.cumsum([0, *(len(profiles) for profiles, _ in before), *(len(p) for p, _ in after)])
+        profiles, place = np.unique(np.concatenate([p for p, _ in (*before, *after)]), return_inverse=True)
+        totals = [np.zeros(len(profiles), np.int64), np.zeros(len(profiles), np.int64)]
+        for number, (_, sizes) in enumerate((*before, *after)):
+            np.add.at(totals[number >= len(before)], place[ends[number] : ends[number + 1]], sizes)
+        return cls(profiles, *totals)
+
+
 class Made(NamedTuple):
     """What a run took in and made of it, whichever way it went.
 
@@ -41,7 +64,7 @@ class Made(NamedTuple):
     :param newest: time of the newest row, if any has one.
     :param refused: rule -> refused links.
     :param unfit: reason -> type -> rows whose value did not become an identifier.
-    :param touched: profile -> number of its identifiers, before and after; None: too many to name.
+    :param touched: None: too many to name.
     """
 
     rows_in: int
@@ -100,7 +123,7 @@ class Quality:
 
 def measure(session: Session, plan: Plan, made: Made, fingerprint: str) -> Quality:
     """How good the graph is now. Call it once the run has written, inside its transaction."""
-    sizes, largest = _sizes(session, made.touched)
+    sizes, largest = _sizes(session, plan, made.touched)
     return Quality(
         resolved_seq=plan.stands,
         replayed=plan.replay,
@@ -119,31 +142,36 @@ def measure(session: Session, plan: Plan, made: Made, fingerprint: str) -> Quali
     )
 
 
-def _sizes(session: Session, touched: Touched | None) -> tuple[dict[int, int], list[Large]]:
+def _sizes(session: Session, plan: Plan, touched: Touched | None) -> tuple[dict[int, int], list[Large]]:
     """Number of identifiers -> number of profiles that hold so many; and the largest profiles.
 
     What the last run recorded is brought up to date by the profiles that this one touched; only where that
     does not do are all identifiers counted.
     """
-    last = _last(session) if touched else None
+    last = _last(session) if plan.last_seq else ({}, [])
     if touched is None or last is None:
         sizes = _count(session)
         return sizes, _find_largest(session, sizes)
-    before, after = touched
     counted = Counter({int(size): count for size, count in last[0].items()})
-    counted.subtract(before.values())
-    counted.update(after.values())
+    for size, count in enumerate(np.bincount(touched.before).tolist()):
+        counted[size] -= count
+    for size, count in enumerate(np.bincount(touched.after).tolist()):
+        counted[size] += count
     sizes = {size: count for size, count in sorted(counted.items()) if size and count}
     standing = [Large(**large) for large in last[1]]
     # A profile that was not listed and not touched is no larger than the smallest one listed.
-    least = standing[-1].identifiers if len(standing) == _LISTED else 0
-    known = {large.profile_id: large for large in standing if large.profile_id not in before}
-    known |= {profile: Large(profile, size) for profile, size in after.items() if size > 0}
+    least = max(standing[-1].identifiers if len(standing) == _LISTED else 1, 1)
+    large = np.flatnonzero(touched.after >= least)
+    large = large[np.argsort(-touched.after[large], kind="stable")][:_LISTED]
+    gone = set(touched.profiles[touched.before > 0].tolist()) if standing else set()
     listed = sorted(
-        (large for large in known.values() if large.identifiers >= least),
-        key=lambda large: (-large.identifiers, large.profile_id),
+        [
+            *(one for one in standing if one.profile_id not in gone),
+            *map(Large, touched.profiles[large].tolist(), touched.after[large].tolist()),
+        ],
+        key=lambda one: (-one.identifiers, one.profile_id),
     )[:_LISTED]
-    return sizes, listed if len(listed) == _LISTED or not least else _find_largest(session, sizes)
+    return sizes, listed if len(listed) == _LISTED or least == 1 else _find_largest(session, sizes)
 
 
 def _last(session: Session) -> tuple[dict[str, int], list[dict[str, Any]]] | None:

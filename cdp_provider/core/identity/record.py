@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_provider.core.identity.limits import DENIED, NO_TIME
+from cdp_provider.core.identity.quality import Touched
 from cdp_provider.core.identity.store import Changes, typed
 
 if TYPE_CHECKING:
@@ -79,30 +80,31 @@ class Record:
         named = changes.changed.filter(pc.is_valid(changes.changed["published_seq"]))["node_id"].to_numpy()
         return int(heads) + int(np.count_nonzero(~np.isin(named, known)))
 
-    def sizes(self, changes: Changes) -> tuple[Counter[int], Counter[int]]:
-        """Touched profile -> number of its identifiers, before and after."""
-        whole = np.unique(self.known.profiles[self.known.profiles > 0]).tolist()
-        before = Counter({profile: sum(self.known.counts[profile].values()) for profile in whole})
-        after: Counter[int] = Counter()
+    def touched(self, changes: Changes) -> Touched:
+        """The profiles that this run touched, and how many identifiers they held and hold."""
+        whole = np.unique(self.known.profiles[self.known.profiles > 0])
+        held = np.array([sum(self.known.counts[profile].values()) for profile in whole.tolist()], np.int64)
         moved = dict(zip(*(changes.moved[name].to_pylist() for name in ("loser", "winner")), strict=True))
-        for profile, size in before.items():
-            after[moved.get(profile, profile)] += size
+        became = np.array([moved.get(profile, profile) for profile in whole.tolist()], np.int64)
+        added = changes.added.filter(pc.is_null(changes.added["evicted_seq"]))["profile_id"].to_numpy()
+        left = [profile for gone, profile in self.outcome.evicted if gone.node <= self.known.last_node]
+        before = [(whole, held)]
+        after = [
+            (became, held),
+            (added, np.ones_like(added)),
+            (np.array(left, np.int64), np.full(len(left), -1)),
+        ]
         if self.standing is not None:
             stood = self.standing.evicted == 0
-            before.update(self.standing.profiles[stood].tolist())
-            now = dict(
-                zip(self.standing.nodes[stood].tolist(), self.standing.profiles[stood].tolist(), strict=True)
-            )
+            ones = np.ones(int(np.count_nonzero(stood)), np.int64)
+            nodes, profiles = self.standing.nodes[stood].tolist(), self.standing.profiles[stood]
+            now = dict(zip(nodes, profiles.tolist(), strict=True))
             now.update(
                 zip(*(changes.changed[name].to_pylist() for name in ("node_id", "profile_id")), strict=True)
             )
-            after.update(now.values())
-        added = changes.added.filter(pc.is_null(changes.added["evicted_seq"]))["profile_id"]
-        after.update(added.to_pylist())
-        after.subtract(
-            profile for eviction, profile in self.outcome.evicted if eviction.node <= self.known.last_node
-        )
-        return before, after
+            before.append((profiles, ones))
+            after.append((np.array([now[node] for node in nodes], np.int64), ones))
+        return Touched.of(before, after)
 
     def merged(self, changes: Changes) -> int:
         """Profiles that stood before and are part of another now."""

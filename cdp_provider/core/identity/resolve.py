@@ -158,7 +158,7 @@ class Resolution:
     def _push_down(self, session: Session, plan: Plan, report: Report, *, replay: bool) -> bool:
         """The same by SQL, for rows that do not fit into memory."""
         pushed = PushedDown(session, plan, self._identity, self.streams, self._types, report.run.run_id)
-        with session.bounded(self._identity.memory):
+        with session.bounded(self._identity.memory // 2):
             changes, made = pushed.decide(self._part)
             with session.lock("identity"):
                 if superseded(session, report):
@@ -334,7 +334,7 @@ def _made(rows: History, work: _Work, record: Record, changes: Changes) -> Made:
         split=pc.count_distinct(changes.splits["profile_id"]).as_py(),
         refused=dict(Counter(changes.refused_links["rule"].to_pylist())),
         unfit=rows.refused,
-        touched=None if record.plan.replay else record.sizes(changes),
+        touched=None if record.plan.replay else record.touched(changes),
     )
 
 

@@ -322,8 +322,19 @@ def apply(session: Session, changes: Changes | Stored, plan: Plan) -> None:
     taken = "resolved_seq = coalesce(resolved_seq, :seq), resolved_hash = content_hash"
     _mark(session, plan.loads, taken, plan.seq)
     _mark(session, plan.left_out, "resolved_hash = null", plan.seq)
-    for name in ("identifiers", "row_links"):
-        session.analyze(table(name))
+    session.index("identifiers", "value", text=True)
+    session.index("identifiers", "profile_id")
+    if plan.replay or _grew(changes):
+        for name in ("identifiers", "row_links"):
+            session.analyze(table(name))
+
+
+def _grew(changes: Changes | Stored) -> bool:
+    """Whether tables grew so much that a planner should know; looking at them costs seconds."""
+    if isinstance(changes, Stored):
+        return True
+    added = changes.added["node_id"]
+    return len(added) > 0 and pc.min(added).as_py() <= 10 * len(added)
 
 
 def _held(session: Session, name: str, rows: pa.Table | str) -> str | None:

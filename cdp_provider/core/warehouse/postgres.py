@@ -108,6 +108,13 @@ class PostgresSession(Session):
     def analyze(self, table: str) -> None:
         self.execute(f"analyze {table}")
 
+    def index(self, table: str, column: str, *, text: bool = False) -> None:
+        name = self.warehouse.quote(f"{table}__{column}")
+        quoted = self.warehouse.quote(column)
+        # A text itself may be longer than a line of an index.
+        on = f"hashtextextended({quoted}, 0)" if text else quoted
+        self.execute(f"create index if not exists {name} on {self.warehouse.table(table)} ({on})")
+
     def replace_table(self, name: str, select: str, params: Mapping[str, Any] | None = None) -> None:
         """As in the base class; a table whose columns stay the same stays itself, with the views on it.
 
@@ -233,6 +240,9 @@ class PostgresWarehouse(Warehouse):
             yield PostgresSession(self, connection)
         finally:
             connection.close()
+
+    def same_text(self, one: str, other: str) -> str:
+        return f"hashtextextended({other}, 0) = hashtextextended({one}, 0) and {other} = {one}"
 
     def byte_order(self, text: str) -> str:
         return f'({text}) collate "C"'

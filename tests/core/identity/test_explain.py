@@ -644,3 +644,17 @@ def test_the_identifiers_that_glue_a_profile(warehouse: Warehouse) -> None:
     assert second == (where["user_id:u0"], "user_id", 2)
     assert rest[0][2] == 1
     assert [profile for profile, *_ in rest[1:]] == [where["user_id:x"]] * 2
+
+
+def test_a_link_that_was_denied_glues_nothing(warehouse: Warehouse) -> None:
+    rule = Deny(deny=({"user_id": "u1"}, {"anonymous_id": "a9"}))
+    history = History(warehouse, with_rules(rule, over_limit="break"))
+    history.land(
+        {"user_id": "u1", "email": "e@example.com"}, {"email": "e@example.com", "anonymous_id": "a9"}
+    )
+    history.resolve()
+    where = history.partition()
+    with warehouse.session() as session:
+        found = glue(session, history.identity, history.streams, sorted(set(where.values())))
+    assert {each.profile_id for each in found} == {where["user_id:u1"]}
+    assert {each.linked_with for each in found} == {1}

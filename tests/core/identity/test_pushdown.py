@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +34,8 @@ _TOLD = {
     "merges": "resolved_seq, run_id, loser, winner, stream, load_id, position, evidence",
     "refused_links": "resolved_seq, run_id, stream, load_id, position, type, value, rule",
     "splits": "resolved_seq, run_id, profile_id, new_profile_id, identifiers, rule",
-    "barred_identifiers": "resolved_seq, run_id, type, value, reason, rule, seen_with, stream, load_id, position",
+    "barred_identifiers": "resolved_seq, run_id, type, value, reason, rule, seen_with, stream, load_id,"
+    " position",
     "neighbours": "type, value, other_type, other_value, resolved_seq",
     "loads": "load_id, resolved_seq, resolved_hash",
     "identity_runs": "run_id, resolved_seq, replayed, rules, rows_in, rows_without_identifier, identifiers,"
@@ -139,48 +141,51 @@ def on_postgres(make_warehouse: Callable[[str], Warehouse]) -> Both:
     return Both(make_warehouse("postgres"), make_warehouse("postgres"))
 
 
-#: Every type of column that identifies, or is part of a key.
+#: Every type of column that may be part of a key, or identify.
 TYPED = Stream(
     source="app",
     name="typed",
-    primary_key=("at", "number"),
+    primary_key=("name", "at", "decimal", "float", "date", "boolean"),
     time="at",
     columns={
+        "name": Column(),
         "at": Column(type="timestamp"),
-        "number": Column(type="integer"),
         **{kind: Column(type=kind) for kind in ("decimal", "date", "boolean")},
         "float": Column(type="number"),
+        "number": Column(type="integer"),
         "phone": Column(),
         "country": Column(),
     },
-    identifiers={kind: (kind,) for kind in ("number", "decimal", "float", "date", "boolean", "phone")},
+    identifiers={"number": ("number",), "name": ("name",), "phone": ("phone",)},
     options=Options(),
 )
+MORNING = ("Ada", "2026-01-02 00:00:00.000000Z", "0.000001", "3", "2026-01-05", "true")
 TYPES = Identity(
     identifiers={
-        **{kind: Identifier(limit=1) for kind in ("number", "decimal", "float", "date")},
-        "boolean": Identifier(priority=99, hub=3),
+        "number": Identifier(limit=2, hub=4),
+        "name": Identifier(limit=2),
         "phone": Identifier(limit=1, normalize="phone", region="DE", region_column="country"),
     },
     rules=(
-        Exclude(exclude=ExcludedRow(stream="app.typed", key=("2026-01-03 00:00:00.000000Z", "3"))),
-        Exclude(exclude={"float": "0.1"}),
+        Exclude(exclude=ExcludedRow(stream="app.typed", key=MORNING)),
+        Exclude(exclude={"number": "7"}),
         Deny(deny=({"number": "1"}, {"number": "5"})),
     ),
 )
 
 
 def typed_row(n: int) -> dict[str, Any]:
-    """Values whose text engines and Arrow might write in different ways."""
+    """Values whose text or order might differ between an engine and Arrow."""
     return {
-        "at": DAY + timedelta(days=n % 4) if n % 5 else None,
-        "number": n,
-        "decimal": ("1.500000", "20.000000", "0.000001", None)[n % 4],
-        "float": (0.1, 1e20, 3.0, 1e-7, None)[n % 5],
-        "date": DAY.date() + timedelta(days=n % 7),
-        "boolean": (True, None, False)[n % 3],
-        "phone": ("030 555000", "+49 30 555000", "01 234", " ", "5551234")[n % 5],
-        "country": ("at", "DE", None, "", "xx")[n // 5 % 5],
+        "name": ("Ada", "ada", "Ägidius", "", "adA", "\u00adada")[n % 6],
+        "at": DAY + timedelta(days=n % 2) if n % 5 else None,
+        "decimal": ("0.000001", "20.000000", "-1.500000", "3.000000")[n // 2 % 4],
+        "float": ("3.0", "1e20", "0.1", "-1e-7", "inf", "nan")[n // 3 % 6],
+        "date": f"2026-01-0{5 - n % 3}",
+        "boolean": ("false", "true")[n % 4 > 0],
+        "number": n * 37 % 11,
+        "phone": ("030 555000", "+49 30 555000", "01 234", " ", "5551234", None, "0")[n % 7],
+        "country": ("at", "DE", None, "", "xx")[n // 2 % 5],
     }
 
 
@@ -190,9 +195,14 @@ def test_columns_of_all_types_are_read_alike(make_warehouse, engine, policy):
     both = Both(make_warehouse(engine), make_warehouse(engine), streams=(TYPED,))
     both.rule(TYPES.model_copy(update={"over_limit": policy}))
     for start in (0, 30, 60):
-        both.land(*(typed_row(n) for n in range(start, start + 40)))
+        # The second row of each batch is the one that is excluded by hand.
+        excluded = dict(zip(TYPED.primary_key, MORNING, strict=True)) | {
+            "at": DAY + timedelta(days=1),
+            "number": 3,
+        }
+        both.land(typed_row(start), excluded, *(typed_row(n) for n in range(start + 1, start + 40)))
         both.resolve()
-    assert both.there.report.detail["blocked"] or both.there.report.detail["invalid"]
+    assert {"blocked", "invalid", "excluded"} <= both.there.report.detail.keys()
     both.resolve(rebuild=True)
 
 
@@ -209,6 +219,11 @@ def test_values_come_in_pages_and_components_in_parts(make_warehouse, monkeypatc
 
 def test_order_of_keys_does_not_depend_on_the_language_of_the_database(make_warehouse, postgres_url):
     """Where letters sort as in a dictionary, ``B`` comes after ``a``; recorded order is that of bytes."""
+    with psycopg.connect(postgres_url) as connection:
+        try:
+            connection.execute("select 'a' < 'B' collate \"en-x-icu\"")
+        except psycopg.Error:
+            pytest.skip("this PostgreSQL has the collation C only; CDP_TEST_POSTGRES_URL names another one")
     both = Both(make_warehouse("postgres"), make_warehouse("postgres"))
     both.rule(SEGMENT)
     keys = ("a", "B", "_", "ä", "Z", "b", "", "é", "-a", "aB", "\U0001f600", "￿")
