@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,8 @@ def _identifier(text: str) -> tuple[str, str]:
 
 def _explain(options: argparse.Namespace) -> int:
     try:
-        answer = _answer(options)
+        with redirect_stdout(sys.stderr):  # Airflow logs to standard output, which is for the answer
+            answer = _answer(options)
     except ProjectError as error:
         for fault in error.faults:
             print(fault)

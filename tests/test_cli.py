@@ -144,6 +144,13 @@ def test_why_two_identifiers_are_one_person(resolved: Path, capsys: pytest.Captu
     assert [step["row"]["position"] for step in answer["steps"]] == [1, 2]
 
 
+def test_an_answer_in_json_stands_alone_on_standard_output(resolved: Path):
+    command = [sys.executable, "-m", "cdp_provider", "explain", str(resolved), "--profile", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["today"] == 1
+
+
 def test_why_two_identifiers_are_not(resolved: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["explain", str(resolved), "email=jo@example.com", "user_id=18"]) == 0
     assert "No row that was taken in carries identifiers of both." in capsys.readouterr().out

@@ -219,7 +219,8 @@ def decide(facts: Facts, known: Known, rules: Rules, sets: Sets) -> Outcome:
     still = np.flatnonzero((known.profiles > 0) & ~exceptional)
     profiles[still], nodes[still] = known.profiles[still], known.nodes[still]
     fresh = np.count_nonzero(accepted_rows >= 0)
-    left = len(np.unique(profiles[(accepted_rows >= 0) | (known.profiles > 0)]))
+    named = np.zeros(int(profiles.max(initial=0)) + 1, bool)
+    named[profiles[(accepted_rows >= 0) | (known.profiles > 0)]] = True
     return Outcome(
         nodes=nodes,
         profiles=profiles,
@@ -230,7 +231,7 @@ def decide(facts: Facts, known: Known, rules: Rules, sets: Sets) -> Outcome:
         refusals=part.refusals(),
         evicted=part.evictions(rename),
         broken=part.broken(),
-        unions=int(fresh + len(sets.labels) - left),
+        unions=int(fresh + len(sets.labels) - np.count_nonzero(named)),
     )
 
 

@@ -194,9 +194,10 @@ def _loads(session: Session, condition: str) -> list[Load]:
     return [Load(*row) for row in rows]
 
 
-@dataclass(frozen=True)
+@dataclass
 class RawRows:
-    """Rows of one stream as they lie in its raw table, in no order.
+    """Rows of one stream as they lie in its raw table, in no order. :func:`arrange` takes what it has read of
+    them away, to save the memory.
 
     :param source: the stream's place in the project.
     :param table: ``load_id``, ``position``, ``at``, ``key_<n>``, ``id_<type>_<n>``, ``region_<type>``.
@@ -459,7 +460,10 @@ def _part(
     for kind, place in slots:
         if place < len(stream.identifiers.get(kind, ())):
             regions = table[_region(kind)] if _region(kind) in table.column_names else None
-            part[_id(kind, place)] = dictionaries[kind].encode(table[_id(kind, place)], regions)
+            texts = table[_id(kind, place)]
+            table = raw.table = table.drop_columns([_id(kind, place)])
+            part[_id(kind, place)] = dictionaries[kind].encode(texts, regions)
+            del texts
         else:
             part[_id(kind, place)] = np.full(len(table), -1, np.int32)
     return part

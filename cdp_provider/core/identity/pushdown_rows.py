@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recorded history as temporary tables: its rows in the order in which they count, identifiers as numbers.
 
-What ``history.py`` and ``hubs.py`` do in the process, done by SQL. Only distinct values come into the
+What ``history.py`` does in the process, done by SQL. Only distinct values come into the
 process, a page at a time, because one place alone says how a value is normalised.
 """
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from cdp_provider.core.identity import history
 from cdp_provider.core.identity.components import TempTables
 from cdp_provider.core.identity.identifiers import _REASONS, Normalizer
+from cdp_provider.core.identity.pushdown_hubs import PushedHubs
 from cdp_provider.core.project.identity import Allow, Deny
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _TEXT = pa.large_string()
 #: A page of distinct values takes about so many bytes each, and is never smaller than so many values.
 _BYTES_PER_VALUE, _LEAST_PAGE = 500, 10_000
-_ROUNDS = 1000
 
 
 class _Column(NamedTuple):
@@ -103,6 +103,7 @@ class Rows:
         self.slot_kinds = [self._kinds.index(kind) for kind, _ in self.slots]
         self.rows = self.values = self.pairs = self.sources = self.kinds = self.hubs = self.neighbours = ""
         self._batches = ""
+        self._spent: list[str] = []
         #: reason -> type -> rows of this run whose value did not become an identifier.
         self.unfit: dict[str, dict[str, int]] = {}
 
@@ -281,12 +282,15 @@ class Rows:
             if stream.ref in used
         ] or [self._no_sights()]
         slots = "".join(f", s.s{slot} as s{slot}" for slot in range(len(self.slots)))
-        return self._bench.make(
+        sights = self._bench.make(
             "sights",
             "select row_number() over (order by s.seq, s.load_seq, s.at nulls first, s.source, s.place) as n,"
             " s.seq as seq, s.source as source, s.load_id as load_id, s.position as position,"
             f" s.at as at{slots} from ({' union all '.join(parts)}) s",
         )
+        for table in (codes, *self._spent):
+            self._session.execute(f"drop table {table}")
+        return sights
 
     def _no_sights(self) -> str:
         whole = self._bench.type("integer")
@@ -298,29 +302,55 @@ class Rows:
         )
 
     def _sights(self, source: int, columns: Sequence[_Column], codes: str) -> str:
+        """A query for the rows of one stream.
+
+        One column after the other is replaced by its identifiers: of several joins in one statement, DuckDB
+        keeps all tables in memory at once.
+        """
+        rows = self._written(source, columns)
+        for place, column in enumerate(columns):
+            done = "".join(f", r.s{c.slot} as s{c.slot}" for c in columns[:place])
+            left = "".join(
+                f", r.t{c.slot} as t{c.slot}, r.c{c.slot} as c{c.slot}" for c in columns[place + 1 :]
+            )
+            coded = self._bench.make(
+                f"coded_{source}_{place % 2}",
+                "select r.seq as seq, r.load_seq as load_seq, r.load_id as load_id, r.position as position,"
+                f" r.at as at, r.place as place{done}, c.code as s{column.slot}{left} from {rows} r"
+                f" left join {codes} c on c.kind = {column.kind} and c.written = r.t{column.slot}"
+                f" and c.region = r.c{column.slot}",
+            )
+            self._session.execute(f"drop table {rows}")
+            rows = coded
+        self._spent.append(rows)
+        found = {column.slot for column in columns}
+        none = f"cast(null as {self._bench.type('integer')})"
+        slots = "".join(
+            f", {f'r.s{slot}' if slot in found else none} as s{slot}" for slot in range(len(self.slots))
+        )
+        return (
+            f"select r.seq as seq, r.load_seq as load_seq, {source} as source, r.load_id as load_id,"
+            f" r.position as position, r.at as at, r.place as place{slots} from {rows} r"
+        )
+
+    def _written(self, source: int, columns: Sequence[_Column]) -> str:
+        """The rows of one stream with what stands in its identifier columns: ``t<slot>``, and its country
+        ``c<slot>``. Of rows of one moment, ``place`` says which comes first."""
         stream, quote = self._bench.streams[source], self._session.warehouse.quote
-        there = self._session.columns(stream.raw_table)
-        whole, moment = self._bench.type("integer"), self._bench.type("timestamp")
+        there, moment = self._session.columns(stream.raw_table), self._bench.type("timestamp")
         at = "null"
         if stream.time and there.get(stream.time, "").lower() == moment:
             at = f"r.{quote(stream.time)}"
         keys = [self._ordered(name, there[name]) for name in stream.primary_key if name in there]
-        of_slot = {column.slot: column for column in columns}
-        slots = "".join(
-            f", {f'c{slot}.code' if slot in of_slot else f'cast(null as {whole})'} as s{slot}"
-            for slot in range(len(self.slots))
+        texts = "".join(
+            f", {self._as_text(c.name)} as t{c.slot}, {self._country(c)} as c{c.slot}" for c in columns
         )
-        joins = "".join(
-            f" left join {codes} c{slot} on c{slot}.kind = {column.kind}"
-            f" and c{slot}.written = {self._as_text(column.name)}"
-            f" and c{slot}.region = {self._country(column)}"
-            for slot, column in of_slot.items()
-        )
-        return (
-            f"select l.seq as seq, l.load_seq as load_seq, {source} as source, r._load_id as load_id,"
-            f" r._position as position, cast({at} as {moment}) as at,"
-            f" row_number() over (order by {', '.join([*keys, 'r._load_id', 'r._position'])}) as place{slots}"
-            f" from {self._from(source)}{joins} where {self._where()}"
+        return self._bench.make(
+            f"written_{source}",
+            "select l.seq as seq, l.load_seq as load_seq, r._load_id as load_id, r._position as position,"
+            f" cast({at} as {moment}) as at,"
+            f" row_number() over (order by {', '.join([*keys, 'r._load_id', 'r._position'])}) as place{texts}"
+            f" from {self._from(source)} where {self._where()}",
         )
 
     def _ordered(self, column: str, engine_type: str) -> str:
@@ -436,105 +466,16 @@ class Rows:
         self.rows = self._bench.make("rows", f"select r.*, {self._strongest()} as strongest from {rows} r")
         self._session.execute(f"drop table {rows}")
 
-    # Hubs
-
     def _without_hubs(self, rows: str) -> str:
-        """Find what became a hub, as :func:`~cdp_provider.core.identity.hubs.find` does, and take it out."""
-        limited = {kind for kind, rule in enumerate(self._bench.types.values()) if rule.hub}
-        both = [
-            f"select r.s{mine} as identifier, r.s{other} as other, r.seq as seq from {rows} r"
-            f" where r.s{mine} <> r.s{other}"
-            for mine, kind in enumerate(self.slot_kinds)
-            for other in range(len(self.slots))
-            if kind in limited and other != mine
-        ]
-        if not both:
+        """The rows without what became a hub in them."""
+        found = PushedHubs(self._bench.make, self._session, self.values, self.kinds)
+        limits = [rule.hub for rule in self._bench.types.values()]
+        limited = [limits[kind] is not None for kind in self.slot_kinds]
+        if not any(limited) or len(self.slots) == 1:
             return rows
-        pairs = self._bench.make(
-            "met",
-            f"select p.identifier as identifier, p.other as other, min(p.seq) as seq"
-            f" from ({' union all '.join(both)}) p group by p.identifier, p.other",
-        )
-        pairs, most = self._unseen(pairs)
-        since = self._since(pairs, most)
-        self._tell_hubs(pairs, since, most)
+        since = found.find(rows, limited, replay=self._bench.plan.replay)
+        self.hubs, self.neighbours = found.hubs, found.neighbours
         return self._without(rows, since, "unhubbed")
-
-    def _unseen(self, pairs: str) -> tuple[str, str]:
-        """The pairs that no earlier run saw; and how many of them each identifier may have (``most``)."""
-        bench, table = self._bench, self._session.warehouse.table
-        earlier = " where 1 = 0" if bench.plan.replay else ""
-        same = self._session.warehouse.same_text("m.value", "n.value")
-        seen = bench.make(
-            "seen",
-            "select m.identifier as identifier, o.identifier as other from"
-            f" (select v.identifier, v.value, k.type from {self.values} v"
-            f" join {self.kinds} k on k.kind = v.kind"
-            f" where v.identifier in (select p.identifier from {pairs} p)) m"
-            f" join {table('neighbours')} n on {same} and n.type = m.type"
-            f" left join {self.kinds} ok on ok.type = n.other_type"
-            f" left join {self.values} o on o.kind = ok.kind and o.value = n.other_value{earlier}",
-        )
-        fresh = bench.make(
-            "fresh",
-            f"select p.identifier as identifier, p.other as other, p.seq as seq from {pairs} p"
-            f" left join {seen} s on s.identifier = p.identifier and s.other = p.other"
-            " where s.identifier is null",
-        )
-        most = bench.make(
-            "most",
-            "select v.identifier as identifier, k.hub - coalesce(s.before, 0) as most,"
-            f" coalesce(s.before, 0) as before from {self.values} v join {self.kinds} k on k.kind = v.kind"
-            f" left join (select identifier, count(*) as before from {seen} e group by identifier) s"
-            " on s.identifier = v.identifier where k.hub is not null",
-        )
-        return fresh, most
-
-    def _since(self, pairs: str, most: str) -> str:
-        """Hubs, and the run of each one's first pair beyond what it may have.
-
-        A pair whose other side had become a hub in an earlier run does not count, so it goes round until
-        nothing changes.
-        """
-        bench = self._bench
-        none = f"select m.identifier as identifier, m.most as since from {most} m where 1 = 0"
-        since = bench.make("since_0", none)
-        for turn in range(1, _ROUNDS):
-            now = bench.make(
-                f"since_{turn % 2}",
-                "select c.identifier as identifier, c.seq as since from"
-                " (select p.identifier, p.seq, row_number() over (partition by p.identifier order by p.seq)"
-                f" as place from {pairs} p left join {since} o on o.identifier = p.other"
-                " where o.since is null or o.since >= p.seq) c"
-                f" join {most} m on m.identifier = c.identifier where c.place = greatest(m.most, 0) + 1",
-            )
-            changed = bench.count(
-                f"select count(*) from {now} a full join {since} b on b.identifier = a.identifier"
-                " where a.since is null or b.since is null or a.since <> b.since"
-            )
-            since = now
-            if not changed:
-                break
-        return since
-
-    def _tell_hubs(self, pairs: str, since: str, most: str) -> None:
-        """Tables of hubs (``identifier``, ``since``, ``seen_with``) and of what is kept of all others."""
-        counts = (
-            f"from {pairs} p left join {since} o on o.identifier = p.other"
-            f" left join {since} m on m.identifier = p.identifier"
-            " where (o.since is null or o.since >= p.seq)"
-        )
-        self.hubs = self._bench.make(
-            "hubs",
-            "select s.identifier as identifier, s.since as since, b.before + coalesce(c.met, 0) as seen_with"
-            f" from {since} s join {most} b on b.identifier = s.identifier left join"
-            f" (select p.identifier, count(*) as met {counts} and p.seq <= m.since group by p.identifier) c"
-            " on c.identifier = s.identifier",
-        )
-        self.neighbours = self._bench.make(
-            "neighbours",
-            f"select p.identifier as identifier, p.other as other, p.seq as seq {counts} and m.since is null",
-        )
 
 
 def wanted(bench: Bench, profiles: str) -> tuple[str, frozenset[Load]]:

@@ -48,12 +48,15 @@ class Touched(NamedTuple):
         after: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     ) -> Touched:
         """From profiles, as often as they occur, and numbers of identifiers that add up."""
-        ends = np.cumsum([0, *(len(profiles) for profiles, _ in before), *(len(p) for p, _ in after)])
-        profiles, place = np.unique(np.concatenate([p for p, _ in (*before, *after)]), return_inverse=True)
-        totals = [np.zeros(len(profiles), np.int64), np.zeros(len(profiles), np.int64)]
-        for number, (_, sizes) in enumerate((*before, *after)):
-            np.add.at(totals[number >= len(before)], place[ends[number] : ends[number + 1]], sizes)
-        return cls(profiles, *totals)
+        profiles = np.concatenate([profiles for profiles, _ in (*before, *after)])
+        was = np.concatenate([*(sizes for _, sizes in before), *(np.zeros_like(sizes) for _, sizes in after)])
+        now = np.concatenate([*(np.zeros_like(sizes) for _, sizes in before), *(sizes for _, sizes in after)])
+        order = np.argsort(profiles)
+        profiles = profiles[order]
+        first = np.flatnonzero(np.diff(profiles, prepend=-1))
+        if not len(first):
+            return cls(profiles, was, now)
+        return cls(profiles[first], np.add.reduceat(was[order], first), np.add.reduceat(now[order], first))
 
 
 class Made(NamedTuple):

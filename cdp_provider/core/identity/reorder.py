@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +78,14 @@ def by_event_time(warehouse: Warehouse, identity: Identity, streams: Sequence[St
         raw = history.read(session, plan.loads, resolution.streams, identity)
     orders = (False, True)
     rows = [
-        history.arrange(raw, plan.loads, plan.seq, identity, resolution.streams, by_event_time=by_time)
+        history.arrange(
+            [replace(one) for one in raw],
+            plan.loads,
+            plan.seq,
+            identity,
+            resolution.streams,
+            by_event_time=by_time,
+        )
         for by_time in orders
     ]
     del raw

@@ -129,8 +129,9 @@ class Resolution:
             work = again
             sets = Sets(work.facts, work.known, self._rules(work.rows))
         outcome = decide(work.facts, work.known, self._rules(work.rows), sets)
+        nameless = int(np.count_nonzero((sets.strongest < 0) & (work.facts.seqs >= work.known.old_from)))
         record = Record(
-            work.rows,
+            replace(work.rows, columns=[]),
             work.known,
             outcome,
             work.standing,
@@ -139,14 +140,18 @@ class Resolution:
             self._types,
             run_ids,
         )
-        changes = record.changes(work.hubs)
+        found = work.hubs
+        del rows, work, sets, outcome  # at ten million rows they weigh a gigabyte
+        changes = record.changes(found)
+        made = _made(record, changes, nameless)
+        del record
         with self._warehouse.session() as session, session.lock("identity"):
             if superseded(session, report):
                 return True
             with session.transaction():
                 if not plan.holds(self.plan(session, replay=replay)):
                     return False
-                self._write(session, plan, changes, _made(rows, work, record, changes), report)
+                self._write(session, plan, changes, made, report)
         return True
 
     def replayed(self, rows: History, plan: Plan) -> Outcome:
@@ -317,15 +322,14 @@ class Resolution:
         )
 
 
-def _made(rows: History, work: _Work, record: Record, changes: Changes) -> Made:
-    refusals = record.outcome.refusals
-    new = work.facts.seqs >= work.known.old_from
-    has_none = strongest(work.facts.columns, len(work.facts.times)) < 0
+def _made(record: Record, changes: Changes, nameless: int) -> Made:
+    """:param nameless: rows without any identifier."""
+    rows = record.history
     return Made(
-        rows_in=int(np.count_nonzero(rows.seqs() >= work.known.old_from)),
+        rows_in=int(np.count_nonzero(rows.seqs() >= record.known.old_from)),
         rows_linked=changes.row_links.num_rows - changes.unlinked.num_rows,
-        rows_refused=len({refusal.row for refusal in refusals}),
-        rows_without_identifier=int(np.count_nonzero(has_none & new)),
+        rows_refused=len({refusal.row for refusal in record.outcome.refusals}),
+        rows_without_identifier=nameless,
         newest=rows.newest(),
         joins=record.outcome.unions,
         new_identifiers=changes.added.num_rows,
