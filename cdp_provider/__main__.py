@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m cdp_provider validate cdp.yaml``, ``... schema`` and ``... explain cdp.yaml``."""
+"""``python -m cdp_provider validate cdp.yaml``, and likewise ``schema``, ``explain`` and ``rebuild``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cdp_provider.core.exceptions import CdpError
 from cdp_provider.core.project.faults import ProjectError
@@ -17,11 +17,20 @@ from cdp_provider.core.project.schema import json_schema
 from cdp_provider.core.registry import KINDS, load_project
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from cdp_provider.core.identity.explanation import Explanation
-    from cdp_provider.core.identity.lineage import Lineage
     from cdp_provider.core.project.model import Project
+    from cdp_provider.core.warehouse import Warehouse
+
+
+class Answer(Protocol):
+    """What a command has to tell."""
+
+    def sentences(self) -> Iterable[str]:
+        """Readable lines."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     explain.add_argument("--profile", type=int, metavar="ID", help="any id that the profile ever had")
     explain.add_argument("--json", action="store_true", help="print JSON")
+    rebuild = commands.add_parser(
+        "rebuild", help="say what identity resolution would decide differently in another order of rows"
+    )
+    rebuild.add_argument("path", type=Path, metavar="PATH", help="the project file")
+    rebuild.add_argument("--by", choices=["event-time"], required=True, help="the order to compare with")
+    rebuild.add_argument(
+        "--dry-run", action="store_true", required=True, help="write nothing; the recorded order stays"
+    )
+    rebuild.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(json_schema(KINDS), indent=2))
@@ -50,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "explain":
         if len(options.identifiers) != (2 if options.profile is None else 0):
             explain.error("give two identifiers TYPE=VALUE, or --profile ID")
-        return _explain(options)
+        return _tell(options, _answer)
+    if options.command == "rebuild":
+        return _tell(options, _differences)
     return max(_validate(path) for path in options.paths)
 
 
@@ -62,10 +82,11 @@ def _identifier(text: str) -> tuple[str, str]:
     return kind, value
 
 
-def _explain(options: argparse.Namespace) -> int:
+def _tell(options: argparse.Namespace, ask: Callable[[argparse.Namespace], Answer]) -> int:
+    """Print what a question to the warehouse gave."""
     try:
         with redirect_stdout(sys.stderr):  # Airflow logs to standard output, which is for the answer
-            answer = _answer(options)
+            answer = ask(options)
     except ProjectError as error:
         for fault in error.faults:
             print(fault)
@@ -77,20 +98,34 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _answer(options: argparse.Namespace) -> Explanation | Lineage:
-    project = load_project(options.path)
+def _project(path: Path) -> tuple[Project, Warehouse]:
+    project = load_project(path)
     # Airflow takes some seconds to import, which the other commands do without. Outside of a task it looks
     # connections up in its database only where it is told so, as its own command line does.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    from cdp_provider.core.identity.explain import explain
-    from cdp_provider.core.identity.lineage import history_of
     from cdp_provider.hooks.warehouse import WarehouseHook
 
-    hook = WarehouseHook(project.warehouse.connection, schema=project.warehouse.schema_name)
+    return project, WarehouseHook(
+        project.warehouse.connection, schema=project.warehouse.schema_name
+    ).warehouse
+
+
+def _differences(options: argparse.Namespace) -> Answer:
+    from cdp_provider.core.identity.reorder import by_event_time
+
+    project, warehouse = _project(options.path)
+    return by_event_time(warehouse, project.identity, list(project.streams()))
+
+
+def _answer(options: argparse.Namespace) -> Answer:
+    from cdp_provider.core.identity.explain import explain
+    from cdp_provider.core.identity.lineage import history_of
+
+    project, warehouse = _project(options.path)
     if options.profile is not None:
-        return history_of(hook.warehouse, options.profile)
+        return history_of(warehouse, options.profile)
     one, other = options.identifiers
-    return explain(hook.warehouse, project.identity, list(project.streams()), one, other)
+    return explain(warehouse, project.identity, list(project.streams()), one, other)
 
 
 def _validate(path: Path) -> int:

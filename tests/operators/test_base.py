@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Asset, BaseOperator
 
 from cdp_provider.core.run import Window
@@ -36,6 +37,8 @@ def operators() -> Iterator[type[BaseOperator]]:
 
 
 ALL = list(operators())
+#: Those that are not one of Airflow's own with a few lines added.
+OURS = [kind for kind in ALL if not issubclass(kind, HITLOperator)]
 
 
 def build(kind: type[BaseOperator]) -> BaseOperator:
@@ -57,7 +60,7 @@ def test_there_is_an_operator_in_every_module() -> None:
     assert {kind.__module__ for kind in ALL} == set(named)
 
 
-@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
 def test_init_only_assigns_and_template_fields_exist(kind: type[BaseOperator]) -> None:
     operator = build(kind)
     for field in kind.template_fields:
@@ -68,7 +71,7 @@ def test_init_only_assigns_and_template_fields_exist(kind: type[BaseOperator]) -
     assert operator.retry_policy == CdpRetryPolicy()
 
 
-@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
 def test_arguments_have_names(kind: type[BaseOperator]) -> None:
     with pytest.raises(TypeError, match="keyword"):
         kind("t")

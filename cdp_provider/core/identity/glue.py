@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -118,7 +118,7 @@ def read(
     loads = history.loads_of(session, wanted)
     _check(loads, {stream.ref for stream in streams})
     raw = history.read(session, loads, streams, identity, wanted)
-    rows = history.arrange(raw, loads, 0, identity, streams)
+    rows = history.arrange([replace(one) for one in raw], loads, 0, identity, streams)
     kinds = list(history.types(identity, streams))
     members = _members(session, profiles)
     refused = _refused(session, wanted)

@@ -6,31 +6,39 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
 
+    from cdp_provider.core.identity.glue import Glue
     from cdp_provider.core.identity.history import Plan
     from cdp_provider.core.run import Run
     from cdp_provider.core.warehouse import Session
 
-#: So many of the largest profiles are named.
-_LISTED = 10
+#: So many of the largest profiles are named, and of so many it is said what glues them. Looking for that
+#: reads all their rows, so it is not done again until a profile has grown by a tenth.
+_LISTED, _EXPLAINED, _GROWN = 10, 3, 1.1
 
 
 @dataclass(frozen=True)
 class Large:
-    """A large profile, and how many identifiers it holds."""
+    """A large profile, how many identifiers it holds, and those on which most of them hang.
+
+    :param glue: ``node_id``, ``type`` and ``linked_with``: the number of others it shares a link with; found
+        when the profile had `glued` identifiers.
+    """
 
     profile_id: int
     identifiers: int
+    glue: tuple[dict[str, Any], ...] = ()
+    glued: int = 0
 
 
 class Touched(NamedTuple):
@@ -124,9 +132,19 @@ class Quality:
         }
 
 
-def measure(session: Session, plan: Plan, made: Made, fingerprint: str) -> Quality:
-    """How good the graph is now. Call it once the run has written, inside its transaction."""
+def measure(
+    session: Session,
+    plan: Plan,
+    made: Made,
+    fingerprint: str,
+    find_glue: Callable[[Sequence[int]], Iterable[Glue]],
+) -> Quality:
+    """How good the graph is now. Call it once the run has written, inside its transaction.
+
+    :param find_glue: gives the identifiers that hold profiles together.
+    """
     sizes, largest = _sizes(session, plan, made.touched)
+    largest = _with_glue(largest, find_glue)
     return Quality(
         resolved_seq=plan.stands,
         replayed=plan.replay,
@@ -161,20 +179,41 @@ def _sizes(session: Session, plan: Plan, touched: Touched | None) -> tuple[dict[
     for size, count in enumerate(np.bincount(touched.after).tolist()):
         counted[size] += count
     sizes = {size: count for size, count in sorted(counted.items()) if size and count}
-    standing = [Large(**large) for large in last[1]]
+    standing = [Large(**{**large, "glue": tuple(large["glue"])}) for large in last[1]]
     # A profile that was not listed and not touched is no larger than the smallest one listed.
     least = max(standing[-1].identifiers if len(standing) == _LISTED else 1, 1)
     large = np.flatnonzero(touched.after >= least)
     large = large[np.argsort(-touched.after[large], kind="stable")][:_LISTED]
     gone = set(touched.profiles[touched.before > 0].tolist()) if standing else set()
+    before = {one.profile_id: one for one in standing}
+    now = zip(touched.profiles[large].tolist(), touched.after[large].tolist(), strict=True)
     listed = sorted(
         [
             *(one for one in standing if one.profile_id not in gone),
-            *map(Large, touched.profiles[large].tolist(), touched.after[large].tolist()),
+            *(replace(before.get(profile, Large(profile, size)), identifiers=size) for profile, size in now),
         ],
         key=lambda one: (-one.identifiers, one.profile_id),
     )[:_LISTED]
     return sizes, listed if len(listed) == _LISTED or least == 1 else _find_largest(session, sizes)
+
+
+def _with_glue(largest: Sequence[Large], find_glue: Callable[[Sequence[int]], Iterable[Glue]]) -> list[Large]:
+    due = {
+        one.profile_id: one
+        for one in largest[:_EXPLAINED]
+        if one.identifiers > 1 and one.identifiers > _GROWN * one.glued
+    }
+    found: dict[int, list[dict[str, Any]]] = {profile: [] for profile in due}
+    for glue in find_glue(sorted(due)) if due else ():
+        found[glue.profile_id].append(
+            {"node_id": glue.node_id, "type": glue.type, "linked_with": glue.linked_with}
+        )
+    return [
+        replace(one, glue=tuple(found[one.profile_id]), glued=one.identifiers)
+        if one.profile_id in due
+        else one
+        for one in largest
+    ]
 
 
 def _last(session: Session) -> tuple[dict[str, int], list[dict[str, Any]]] | None:

@@ -61,11 +61,29 @@ class Difference:
         }
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """All differences between the two orders."""
+
+    differences: tuple[Difference, ...]
+
+    def sentences(self) -> Iterator[str]:
+        """Readable lines; they hold personal data."""
+        if not self.differences:
+            yield "The order of event times would decide nothing differently."
+        for difference in self.differences:
+            yield from difference.sentences()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"differences": [difference.as_dict() for difference in self.differences]}
+
+
 def _listed(members: Sequence[Member]) -> str:
     return ", ".join(f"{member.type}={member.value}" for member in members)
 
 
-def by_event_time(warehouse: Warehouse, identity: Identity, streams: Sequence[Stream]) -> list[Difference]:
+def by_event_time(warehouse: Warehouse, identity: Identity, streams: Sequence[Stream]) -> Comparison:
     """Replay all recorded history twice, in recorded order and by event time, and write nothing.
 
     Both replays start from nothing and follow today's rules. Rows of the same time keep the order of the
@@ -90,7 +108,7 @@ def by_event_time(warehouse: Warehouse, identity: Identity, streams: Sequence[St
     ]
     del raw
     recorded, other = (resolution.replayed(each, plan) for each in rows)
-    return _differences(rows[0], recorded, other, resolution.kinds)
+    return Comparison(tuple(_differences(rows[0], recorded, other, resolution.kinds)))
 
 
 def _differences(rows: History, recorded: Outcome, other: Outcome, kinds: Sequence[str]) -> list[Difference]:

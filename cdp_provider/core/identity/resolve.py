@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from cdp_provider.core import tables
 from cdp_provider.core.exceptions import WarehouseBusyError
 from cdp_provider.core.identity import fuzzy, history, hubs, pushdown, quality, store
 from cdp_provider.core.identity.decide import Facts, Rules, Sets, decide, strongest
+from cdp_provider.core.identity.glue import glue
 from cdp_provider.core.identity.hubs import Hubs
 from cdp_provider.core.identity.limits import Limit, Limits
 from cdp_provider.core.identity.pushdown import PushedDown
@@ -187,7 +189,8 @@ class Resolution:
         store.apply(session, changes, plan)
         report.rows_in, report.rows_out = made.rows_in, made.rows_linked
         report.rows_refused, report.watermark = made.rows_refused, made.newest
-        found = quality.measure(session, plan, made, self._fingerprint)
+        find_glue = partial(glue, session, self._identity, self.streams)
+        found = quality.measure(session, plan, made, self._fingerprint, find_glue)
         quality.write(session, report.run, found)
         report.detail = {
             **found.detail(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
 
-from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
@@ -156,9 +156,22 @@ class DuckDBWarehouse(Warehouse):
         try:
             connection.execute("set TimeZone = 'UTC'")
             connection.execute(f"set disabled_optimizers = '{_UNSOUND}'")
+            self._check_name(connection)
             yield DuckDBSession(self, connection)
         finally:
             connection.close()
+
+    def _check_name(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """DuckDB names the database after its file, and takes ``x.table`` for neither when schema and
+        database are both called ``x``."""
+        name = connection.execute("select current_database()").fetchall()
+        if name == [(self.schema,)]:
+            msg = (
+                f"the DuckDB file and the schema in it are both called {self.schema!r}, and DuckDB can't tell"
+                f" them apart; rename the file, for example to {self.schema}_warehouse.duckdb, or choose"
+                " another schema"
+            )
+            raise ConfigurationError(msg)
 
     def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
         # Sorting one list per group, as the general form does, is ten times slower here.

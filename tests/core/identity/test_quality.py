@@ -29,7 +29,9 @@ class Counted(History):
             counted = quality._count(session)
             found = quality._find_largest(session, counted)
         assert {int(size): count for size, count in json.loads(sizes).items()} == counted
-        assert json.loads(largest) == [vars(large) for large in found]
+        assert [(large["profile_id"], large["identifiers"]) for large in json.loads(largest)] == [
+            (large.profile_id, large.identifiers) for large in found
+        ]
         assert report.detail["identifiers"] == sum(size * count for size, count in counted.items())
         return report
 
@@ -56,6 +58,20 @@ def test_a_run_records_rows_merges_and_refusals(history):
     assert runs == [
         (3, 1, 3, 3, 2, 2, 0, 0, "{}"),
         (2, 0, 4, 1, 2, 1, 1, 0, json.dumps({"limit user_id 1": 1})),
+    ]
+
+
+def test_the_largest_profiles_say_what_glues_them(history):
+    history.land({"user_id": "u1", "email": "a@example.com"}, {"user_id": "u1", "anonymous_id": "a1"})
+    history.resolve()
+    history.land({"user_id": "u1", "anonymous_id": "a2"}, {"anonymous_id": "a2", "email": "b@example.com"})
+    history.resolve()
+    with history.warehouse.session() as session:
+        table = history.warehouse.table("identity_runs")
+        runs = session.fetch(f"select largest from {table} order by resolved_seq")
+    assert [json.loads(row[0])[0]["glue"][0] for row in runs] == [
+        {"node_id": 1, "type": "user_id", "linked_with": 2},
+        {"node_id": 1, "type": "user_id", "linked_with": 3},
     ]
 
 

@@ -21,7 +21,7 @@ def test_a_late_row_would_have_got_the_address_first(history):
     history.land(row(1, user_id="u1", email=JO.value))
     history.resolve()
     before = history.state()
-    [difference] = by_event_time(history.warehouse, history.identity, history.streams)
+    [difference] = by_event_time(history.warehouse, history.identity, history.streams).differences
     assert difference.recorded == {1: (U2, JO), 3: (U1,)}
     assert {frozenset(part) for part in difference.by_event_time} == {frozenset({U1, JO}), frozenset({U2})}
     assert list(difference.sentences())[0] == "profile 1 holds user_id=u2, email=jo@example.com"
@@ -29,16 +29,16 @@ def test_a_late_row_would_have_got_the_address_first(history):
 
 
 def test_orders_that_agree_differ_in_nothing(history):
-    assert by_event_time(history.warehouse, history.identity, history.streams) == []
+    assert by_event_time(history.warehouse, history.identity, history.streams).differences == ()
     history.land(row(2, user_id="u2", email=JO.value), row(1, user_id="u1"))
     history.resolve()
     history.land(row(0, user_id="u2", anonymous_id="a"))
     history.resolve()
-    assert by_event_time(history.warehouse, history.identity, history.streams) == []
+    assert by_event_time(history.warehouse, history.identity, history.streams).differences == ()
 
 
 def test_rows_that_no_run_took_in_yet_count_too(history):
     history.land(row(2, user_id="u2", email=JO.value))
     history.land(row(1, user_id="u1", email=JO.value), stream=1)
-    [difference] = by_event_time(history.warehouse, history.identity, history.streams)
+    [difference] = by_event_time(history.warehouse, history.identity, history.streams).differences
     assert {member for part in difference.by_event_time for member in part} == {U1, U2, JO}

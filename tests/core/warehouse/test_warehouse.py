@@ -8,11 +8,13 @@ import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
+from cdp_provider.core.warehouse import DuckDBWarehouse
 from cdp_provider.core.warehouse.base import bind_names
 
 ROWS = pa.table(
@@ -203,3 +205,10 @@ def test_a_query_that_fails_while_its_rows_arrive_leaves_the_session_sound(wareh
                 " from generate_series(1, 1000000) r(i)"
             )
         assert session.scalar("select 1") == 1
+
+
+def test_a_duckdb_file_named_like_the_schema_is_refused_with_what_to_do(tmp_path):
+    warehouse = DuckDBWarehouse(lambda: duckdb.connect(str(tmp_path / "people.duckdb")), schema="people")
+    with pytest.raises(ConfigurationError, match="both called 'people'.*people_warehouse.duckdb"):
+        with warehouse.session():
+            pass
