@@ -10,7 +10,7 @@ PORT ?= 8080
 # Where it is set, every process of Airflow compiles all of Airflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui stop test lint format bench constraints clean distclean
+.PHONY: help setup demo ui stop test test-deep lint format bench constraints clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ stop: ## end whatever this checkout has running
 
 test: $(INSTALLED) ## all tests, on DuckDB and on a PostgreSQL that they start themselves
 	@$(BIN)/python -m pytest
+
+test-deep: $(INSTALLED) ## what is generated, twenty times as often; nightly
+	@CDP_TEST_DEPTH=20 $(BIN)/python -m pytest tests/core/identity
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .

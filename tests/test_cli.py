@@ -88,6 +88,9 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]):
         ["explain", "cdp.yaml", "email", "user_id=17"],
         ["explain", "cdp.yaml", "--profile", "seven"],
         ["explain", "cdp.yaml", "--profile", "7", "email=jo@example.com", "user_id=17"],
+        ["rebuild", "cdp.yaml"],
+        ["rebuild", "cdp.yaml", "--by", "event-time"],
+        ["rebuild", "cdp.yaml", "--by", "name", "--dry-run"],
     ],
 )
 def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]):
@@ -162,6 +165,14 @@ def test_what_became_of_a_profile(resolved: Path, capsys: pytest.CaptureFixture[
         "Profile 1 is still called so.",
         "Identity run 1, run run_1: profile 1 was first published, named after user_id=17.",
     ]
+
+
+def test_what_another_order_would_decide(resolved: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["rebuild", str(resolved), "--by", "event-time", "--dry-run"]
+    assert main(asked) == 0
+    assert capsys.readouterr().out == "The order of event times would decide nothing differently.\n"
+    assert main([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"differences": []}
 
 
 def test_questions_without_an_answer(
