@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: What a row takes in the process, all in all, and each identifier column on top of it. Measured.
-_BYTES_PER_ROW, _BYTES_PER_COLUMN = 300, 60
+_BYTES_PER_ROW, _BYTES_PER_COLUMN = 150, 45
 
 #: Tables that the process fills in their final form.
 _FINAL = ("refused_links", "barred_identifiers")

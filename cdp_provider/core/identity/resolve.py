@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_provider.core import tables
@@ -147,6 +148,7 @@ class Resolution:
         changes = record.changes(found)
         made = _made(record, changes, nameless)
         del record
+        pa.default_memory_pool().release_unused()
         with self._warehouse.session() as session, session.lock("identity"):
             if superseded(session, report):
                 return True
