@@ -56,6 +56,7 @@ work_mem = 512MB
 maintenance_work_mem = 512MB
 synchronous_commit = off
 jit = off
+random_page_cost = 1.1
 """
 
 
