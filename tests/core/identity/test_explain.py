@@ -535,7 +535,7 @@ def crowds(policy: str) -> st.SearchStrategy[list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings_of(25)
+@settings_of(8)
 @given(data=st.data())
 def test_every_path_is_valid_and_there_is_one_for_every_two_of_a_profile(
     in_memory: History, policy: str, data: Any
@@ -544,7 +544,7 @@ def test_every_path_is_valid_and_there_is_one_for_every_two_of_a_profile(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings_of(15)
+@settings_of(5)
 @given(data=st.data())
 def test_every_path_is_valid_where_rows_and_rules_change(in_memory: History, policy: str, data: Any) -> None:
     steps = data.draw(histories(policy, changing=True))
@@ -552,7 +552,7 @@ def test_every_path_is_valid_where_rows_and_rules_change(in_memory: History, pol
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings_of(4)
+@settings_of(2)
 @given(data=st.data())
 def test_every_path_is_valid_on_postgres(make_warehouse: Any, policy: str, data: Any) -> None:
     history = History(make_warehouse("postgres"), streams=STREAMS)
