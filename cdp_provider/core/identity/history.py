@@ -454,7 +454,7 @@ def _part(
     part: dict[str, NDArray[Any]] = {
         "batch": np.array([places[load_id] for load_id in distinct.tolist()], np.int32)[at],
         "position": table["position"].to_numpy(),
-        "at": _microseconds(table["at"]),
+        "at": microseconds(table["at"]),
         "alone": _has_key(table, len(stream.primary_key), excluded),
     }
     for kind, place in slots:
@@ -550,7 +550,8 @@ def _order_by_key(
         start = end
 
 
-def _microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
+def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A timestamp column as whole numbers; ``NO_TIME`` for null."""
     if not pa.types.is_timestamp(column.type):
         return np.full(len(column), NO_TIME, np.int64)
     whole = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())

@@ -8,6 +8,7 @@ those that the decisions were made on; if another run was first, everything star
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_provider.core import tables
-from cdp_provider.core.exceptions import WarehouseBusyError
+from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.identity import fuzzy, history, hubs, pushdown, quality, store
 from cdp_provider.core.identity.decide import Facts, Rules, Sets, decide, strongest
-from cdp_provider.core.identity.glue import glue
+from cdp_provider.core.identity.glue import Glue, glue
 from cdp_provider.core.identity.hubs import Hubs
 from cdp_provider.core.identity.limits import Limit, Limits
 from cdp_provider.core.identity.pushdown import PushedDown
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from cdp_provider.core.run import Run
     from cdp_provider.core.runs import Report
     from cdp_provider.core.warehouse import Session, Warehouse
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 
@@ -191,8 +194,7 @@ class Resolution:
         store.apply(session, changes, plan)
         report.rows_in, report.rows_out = made.rows_in, made.rows_linked
         report.rows_refused, report.watermark = made.rows_refused, made.newest
-        find_glue = partial(glue, session, self._identity, self.streams)
-        found = quality.measure(session, plan, made, self._fingerprint, find_glue)
+        found = quality.measure(session, plan, made, self._fingerprint, partial(self._glue, session))
         quality.write(session, report.run, found)
         report.detail = {
             **found.detail(),
@@ -204,6 +206,14 @@ class Resolution:
         }
         advance(session, report)
         report.write(session)
+
+    def _glue(self, session: Session, profiles: Sequence[int]) -> list[Glue]:
+        try:
+            return glue(session, self._identity, self.streams, profiles)
+        except ConfigurationError as error:
+            # Of a stream that is gone, or rows landed anew and not checked yet. A later run looks again.
+            log.info("what glues the largest profiles is left open: %s", error)
+            return []
 
     def plan(self, session: Session, *, replay: bool) -> Plan:
         """What a run would take in now."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_provider.core.identity.decide import Known
+from cdp_provider.core.identity.history import microseconds
 from cdp_provider.core.identity.limits import NO_TIME
 from cdp_provider.core.tables import TABLES
 
@@ -371,15 +372,6 @@ def typed(history: History, identifiers: NDArray[np.int64], kinds: Sequence[str]
         "type": pa.DictionaryArray.from_arrays(places, pa.array(kinds, pa.string())),
         "value": history.values.take(pa.array(identifiers)),
     }
-
-
-def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """A timestamp column as whole numbers; ``NO_TIME`` for null."""
-    if not pa.types.is_timestamp(column.type):
-        return np.full(len(column), NO_TIME, np.int64)
-    whole = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    times: NDArray[np.int64] = whole.fill_null(NO_TIME).to_numpy()
-    return times
 
 
 def _whole(column: pa.ChunkedArray) -> NDArray[np.int64]:
