@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _NEVER = int(np.iinfo(np.int64).max)
 #: So many identifiers are named per profile.
 _TOP = 3
+_MOST_ROWS = 1_000_000
 
 
 class Glue(NamedTuple):
@@ -75,7 +76,11 @@ def glue(
     The cost follows the rows of these profiles. Names no value.
 
     :param streams: as identity resolution has them, the internal one of fuzzy links included.
+    :returns: nothing where the profiles have more than a million rows: those do not belong into memory.
     """
+    wanted = store.rows_of(session, np.array(profile_ids, np.int64))
+    if session.scalar(f"select count(*) from {wanted}") > _MOST_ROWS:
+        return []
     held = read(session, identity, streams, np.array(sorted(profile_ids), np.int64))
     profiles, nodes = (held.members[name].to_numpy() for name in ("profile_id", "node_id"))
     return [
