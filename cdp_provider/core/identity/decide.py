@@ -231,7 +231,7 @@ def decide(facts: Facts, known: Known, rules: Rules, sets: Sets) -> Outcome:
         refusals=part.refusals(),
         evicted=part.evictions(rename),
         broken=part.broken(),
-        unions=int(fresh + len(sets.labels) - np.count_nonzero(named)),
+        unions=int(fresh + len(sets.labels) - np.count_nonzero(named[1:])),
     )
 
 

@@ -348,9 +348,9 @@ def arrange(
     places = {stream.ref: place for place, stream in enumerate(streams)}
     sources = np.array([places[load.stream] for load in batches], np.int64)
     rules = types(identity, streams)
-    excluded = _excluded_values(identity)
+    excluded = excluded_values(identity)
     dictionaries = {kind: Dictionary(kind, rule, excluded.get(kind, ())) for kind, rule in rules.items()}
-    slots = _slots(rules, streams)
+    slots = slots_of(rules, streams)
     parts = [
         _part(
             one,
@@ -358,7 +358,7 @@ def arrange(
             batches,
             slots,
             dictionaries,
-            _excluded_rows(identity, streams[one.source]),
+            excluded_rows(identity, streams[one.source]),
         )
         for one in raw
     ]
@@ -417,7 +417,7 @@ _NO_ROWS: Mapping[str, NDArray[Any]] = {
 }
 
 
-def _slots(kinds: Iterable[str], streams: Sequence[Stream]) -> list[tuple[str, int]]:
+def slots_of(kinds: Iterable[str], streams: Sequence[Stream]) -> list[tuple[str, int]]:
     """Identifier columns, strongest type first: a type as often as one stream has columns of it."""
     widths = {
         kind: max((len(stream.identifiers.get(kind, ())) for stream in streams), default=0) for kind in kinds
@@ -455,7 +455,7 @@ def _part(
         "batch": np.array([places[load_id] for load_id in distinct.tolist()], np.int32)[at],
         "position": table["position"].to_numpy(),
         "at": microseconds(table["at"]),
-        "alone": _has_key(table, len(stream.primary_key), excluded),
+        "alone": has_key(table, len(stream.primary_key), excluded),
     }
     for kind, place in slots:
         if place < len(stream.identifiers.get(kind, ())):
@@ -469,7 +469,7 @@ def _part(
     return part
 
 
-def _has_key(table: pa.Table, width: int, keys: Sequence[tuple[str, ...]]) -> NDArray[np.bool_]:
+def has_key(table: pa.Table, width: int, keys: Sequence[tuple[str, ...]]) -> NDArray[np.bool_]:
     """Which rows have one of the primary keys."""
     found = np.zeros(len(table), bool)
     for key in keys:
@@ -481,12 +481,12 @@ def _has_key(table: pa.Table, width: int, keys: Sequence[tuple[str, ...]]) -> ND
     return found
 
 
-def _excluded_rows(identity: Identity, stream: Stream) -> list[tuple[str, ...]]:
+def excluded_rows(identity: Identity, stream: Stream) -> list[tuple[str, ...]]:
     rows = [rule.exclude for rule in identity.rules if isinstance(rule, Exclude)]
     return [row.key for row in rows if isinstance(row, ExcludedRow) and row.stream == stream.ref]
 
 
-def _excluded_values(identity: Identity) -> dict[str, list[str]]:
+def excluded_values(identity: Identity) -> dict[str, list[str]]:
     excluded: dict[str, list[str]] = {}
     for rule in identity.rules:
         if isinstance(rule, Exclude) and isinstance(rule.exclude, dict):
@@ -557,3 +557,8 @@ def microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
     whole = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     times: NDArray[np.int64] = whole.fill_null(NO_TIME).to_numpy()
     return times
+
+
+def moments(times: NDArray[np.int64]) -> pa.Array:
+    """The inverse: whole microseconds as timestamps."""
+    return pa.array(times, mask=times == NO_TIME).cast(pa.timestamp("us", tz="UTC"))

@@ -19,7 +19,6 @@ import pyarrow as pa
 from cdp_provider.core.exceptions import ConfigurationError
 from cdp_provider.core.identity import history, store
 from cdp_provider.core.identity.components import TempTables, components_sql
-from cdp_provider.core.identity.limits import NO_TIME
 from cdp_provider.core.identity.pushdown_record import Decided, PushedRecord
 from cdp_provider.core.identity.pushdown_rows import Bench, Rows, wanted
 from cdp_provider.core.project.identity import Allow, Deny
@@ -71,7 +70,7 @@ def is_due(session: Session, plan: Plan, identity: Identity, streams: Sequence[S
 
 
 def _bytes_per_row(identity: Identity, streams: Sequence[Stream]) -> int:
-    columns = len(history._slots(history.types(identity, streams), streams))
+    columns = len(history.slots_of(history.types(identity, streams), streams))
     return _BYTES_PER_ROW + _BYTES_PER_COLUMN * columns
 
 
@@ -376,7 +375,7 @@ class PushedDown:
                 {
                     "node_id": outcome.nodes[current[came]],
                     "profile_id": outcome.profiles[current[came]],
-                    "first_seen": _moments(rows.times[accepted[came]]),
+                    "first_seen": history.moments(rows.times[accepted[came]]),
                     "resolved_seq": rows.seqs(accepted[came]),
                 }
             ),
@@ -407,7 +406,3 @@ def _check_order(rows: History, order: pa.Table) -> None:
             " divided between them; raise identity.memory, so that all of it is done in the process"
         )
         raise ConfigurationError(msg)
-
-
-def _moments(times: NDArray[np.int64]) -> pa.Array:
-    return pa.array(times, mask=times == NO_TIME).cast(pa.timestamp("us", tz="UTC"))

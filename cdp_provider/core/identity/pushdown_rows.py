@@ -99,7 +99,7 @@ class Rows:
         self._session = bench.session
         self._loads, self._again = list(loads), list(again)
         self._kinds = list(bench.types)
-        self.slots = history._slots(bench.types, bench.streams)
+        self.slots = history.slots_of(bench.types, bench.streams)
         self.slot_kinds = [self._kinds.index(kind) for kind, _ in self.slots]
         self.rows = self.values = self.pairs = self.sources = self.kinds = self.hubs = self.neighbours = ""
         self._batches = ""
@@ -194,7 +194,7 @@ class Rows:
         text, integer = self._bench.type("string"), self._bench.type("integer")
         spec = {"kind": integer, "written": text, "region": text, "value": text, "code": integer}
         written = self._session.create_temp("cdp_pd_written", spec)
-        excluded = history._excluded_values(self._bench.identity)
+        excluded = history.excluded_values(self._bench.identity)
         normalizers = {
             kind: Normalizer(name, rule, excluded.get(name, ()))
             for kind, (name, rule) in enumerate(self._bench.types.items())
@@ -410,7 +410,7 @@ class Rows:
         found = [
             self._excluded(source)
             for source, stream in enumerate(self._bench.streams)
-            if history._excluded_rows(self._bench.identity, stream)
+            if history.excluded_rows(self._bench.identity, stream)
             and stream.ref in {load.stream for load in (*self._loads, *self._again)}
         ]
         if not self.slots or not sum(map(len, found)):
@@ -428,7 +428,7 @@ class Rows:
         """Where the rows of a stream that are excluded by hand lie."""
         stream, quote = self._bench.streams[source], self._session.warehouse.quote
         there = self._session.columns(stream.raw_table)
-        excluded = history._excluded_rows(self._bench.identity, stream)
+        excluded = history.excluded_rows(self._bench.identity, stream)
         params: dict[str, str] = {}
         choices = []
         for place, key in enumerate(excluded):
@@ -447,7 +447,7 @@ class Rows:
             f" where {self._where()} and ({' or '.join(choices)})",
             params,
         )
-        hit = history._has_key(found, len(stream.primary_key), excluded)
+        hit = history.has_key(found, len(stream.primary_key), excluded)
         return found.select(["load_id", "position"]).filter(pa.array(hit))
 
     def _reads_alike(self, engine_type: str) -> bool:

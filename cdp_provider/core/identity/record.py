@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_provider.core.identity.limits import DENIED, NO_TIME
+from cdp_provider.core.identity.history import moments
+from cdp_provider.core.identity.limits import DENIED
 from cdp_provider.core.identity.quality import Touched
 from cdp_provider.core.identity.store import Changes, typed
 
@@ -138,7 +139,7 @@ class Record:
                 "node_id": nodes,
                 **typed(self.history, ids, self._kinds),
                 "profile_id": profiles,
-                "first_seen": _moments(self.history.times[rows]),
+                "first_seen": moments(self.history.times[rows]),
                 "resolved_seq": self.history.seqs(rows),
                 "published_seq": _known_only(np.where(nodes == profiles, self.plan.stands, 0)),
                 "evicted_seq": _known_only(evicted),
@@ -208,7 +209,7 @@ class Record:
             {
                 "node_id": nodes[differs],
                 "profile_id": now["profile_id"][differs],
-                "first_seen": _moments(now["first_seen"][differs]),
+                "first_seen": moments(now["first_seen"][differs]),
                 "resolved_seq": now["resolved_seq"][differs],
                 "published_seq": _known_only(now["published_seq"][differs]),
                 "evicted_seq": _known_only(now["evicted_seq"][differs]),
@@ -344,7 +345,3 @@ class Record:
 def _known_only(numbers: NDArray[np.int64]) -> pa.Array:
     """0 stands for "none"."""
     return pa.array(numbers, mask=numbers == 0)
-
-
-def _moments(times: NDArray[np.int64]) -> pa.Array:
-    return pa.array(times, mask=times == NO_TIME).cast(pa.timestamp("us", tz="UTC"))
