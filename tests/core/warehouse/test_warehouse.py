@@ -188,7 +188,7 @@ def test_the_newest_of_lines_that_were_replaced_many_times_is_found():
     root = duckdb.connect(":memory:")
     warehouse = DuckDBWarehouse(root.cursor)
     root.execute("create table lines (number bigint not null, text varchar not null, primary key (number))")
-    rng = random.Random(3)
+    rng = random.Random(3)  # noqa: S311 - numbers of lines, not a secret
     for turn in range(80):
         with warehouse.session() as session:
             session.execute("delete from lines")
