@@ -146,6 +146,7 @@ def test_approved_pairs_become_one_profile(run_dag: RunDag, warehouse: Warehouse
     assert len(person.asked) == 1
 
 
+@pytest.mark.parametrize("warehouse", ["duckdb"], indirect=True)
 def test_rejected_pairs_stay_apart_and_that_is_recorded(
     run_dag: RunDag, warehouse: Warehouse, reviewer: Any
 ) -> None:

@@ -552,7 +552,7 @@ def test_every_path_is_valid_where_rows_and_rules_change(in_memory: History, pol
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings_of(2)
+@settings_of(1)
 @given(data=st.data())
 def test_every_path_is_valid_on_postgres(make_warehouse: Any, policy: str, data: Any) -> None:
     history = History(make_warehouse("postgres"), streams=STREAMS)
