@@ -19,7 +19,7 @@ from cdp_provider.core.identity import fuzzy, glue, history, provenance
 from cdp_provider.core.identity.explanation import Asked, Explanation, Obstacle, Step, Value
 from cdp_provider.core.identity.identifiers import BLOCKED, EXCLUDED, INVALID, Normalizer
 from cdp_provider.core.identity.provenance import Place
-from cdp_provider.core.project.identity import Allow, Deny, Exclude
+from cdp_provider.core.project.identity import Allow, Deny
 from cdp_provider.core.project.problems import did_you_mean
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ class _Inquiry:
         self._streams = _with_pairs(session, identity, streams)
         self._types = history.types(identity, self._streams)
         self._kinds = list(self._types)
+        excluded = history.excluded_values(identity)
         self._normalizers = {
-            kind: Normalizer(kind, rule, _excluded(identity, kind)) for kind, rule in self._types.items()
+            kind: Normalizer(kind, rule, excluded.get(kind, ())) for kind, rule in self._types.items()
         }
         require_tables(session)
         plan = history.plan(session, self._streams, history.fingerprint(identity, self._streams))
@@ -333,12 +334,6 @@ def _with_pairs(session: Session, identity: Identity, streams: Sequence[Stream])
     pairs = fuzzy.stream(identity)
     known = pairs.ref in {stream.ref for stream in streams}
     return list(streams) if known or not session.exists(pairs.raw_table) else [*streams, pairs]
-
-
-def _excluded(identity: Identity, kind: str) -> list[str]:
-    """Values of one type that rules set by hand exclude."""
-    values = [rule.exclude for rule in identity.rules if isinstance(rule, Exclude)]
-    return [value[kind] for value in values if isinstance(value, dict) and kind in value]
 
 
 def _grouped(lines: Iterable[tuple[Value, str, Place]]) -> list[_Told]:

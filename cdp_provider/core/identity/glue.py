@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_provider.core.exceptions import ConfigurationError
-from cdp_provider.core.identity import history, store
+from cdp_provider.core.identity import filters, history, store
 from cdp_provider.core.identity.decide import star, strongest
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.warehouse import Session
 
-_NEVER = int(np.iinfo(np.int64).max)
 #: So many identifiers are named per profile.
 _TOP = 3
 _MOST_ROWS = 1_000_000
@@ -130,7 +129,7 @@ def read(
     places = np.full(len(rows.kinds), -1, np.int64)
     numbers = store.places(rows, members, kinds)
     places[numbers[numbers >= 0]] = np.flatnonzero(numbers >= 0)
-    columns = _standing(session, rows, kinds)
+    columns = filters.carried(rows, kinds, store.barred(session))
     # What breaks is cut off from the beginning: links that were denied at first may have been made then.
     if identity.over_limit != "break":
         columns = _without_refused(rows, columns, refused, kinds)
@@ -173,27 +172,6 @@ def _refused(session: Session, rows: str) -> pa.Table:
         f" f.rule as rule from {session.warehouse.table('refused_links')} f join {rows} o"
         " on o.stream = f.stream and o.load_id = f.load_id and o.position = f.position"
     )
-
-
-def _standing(session: Session, rows: History, kinds: Sequence[str]) -> list[NDArray[np.int32]]:
-    """What the rows carry, without barred identifiers; of rows excluded by hand only the strongest one."""
-    barred = store.barred(session)
-    found = pa.table(
-        {
-            "type": pa.array([kind for kind, *_ in barred], pa.string()),
-            "value": pa.array([value for _, value, *_ in barred], pa.string()),
-        }
-    )
-    numbers = store.places(rows, found, kinds)
-    since = np.array([seq if reason == "hub" else 0 for *_, reason, seq in barred], np.int64)
-    first = np.full(len(rows.kinds) + 1, _NEVER)  # the last place stands for -1
-    first[numbers[numbers >= 0]] = since[numbers >= 0]
-    seqs = rows.seqs()
-    columns = [np.where(first[column] <= seqs, np.int32(-1), column) for column in rows.columns]
-    only = strongest([column[rows.alone] for column in columns], len(rows.alone))
-    for column in columns:
-        column[rows.alone] = np.where(column[rows.alone] == only, only, -1)
-    return columns
 
 
 def _without_refused(

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
-from cdp_provider.core.identity import fuzzy, history, hubs, pushdown, quality, store
-from cdp_provider.core.identity.decide import Facts, Rules, Sets, decide, strongest
+from cdp_provider.core.identity import filters, fuzzy, history, hubs, pushdown, quality, store
+from cdp_provider.core.identity.decide import Facts, Rules, Sets, decide
 from cdp_provider.core.identity.glue import Glue, glue
 from cdp_provider.core.identity.hubs import Hubs
 from cdp_provider.core.identity.limits import Limit, Limits
@@ -32,7 +32,7 @@ from cdp_provider.core.project.identity import Allow, Deny
 from cdp_provider.core.runs import advance, reported, superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -221,9 +221,7 @@ class Resolution:
 
     def _part(self, rows: History, plan: Plan, given: Given) -> tuple[Record, Outcome, Changes]:
         """Decide components of which all rows and no others are given."""
-        columns = _without(rows, rows.columns, self._barred(rows, given.barred, "hub"))
-        columns = _without(rows, _alone(rows, columns), self._barred(rows, given.barred, "broken"))
-        facts = Facts(columns, rows.times, rows.seqs(), rows.kinds)
+        facts = Facts(filters.carried(rows, self.kinds, given.barred), rows.times, rows.seqs(), rows.kinds)
         with self._warehouse.session() as session:
             read = store.read_nodes if plan.replay else store.read_known
             known = read(session, rows, self.kinds)
@@ -259,36 +257,17 @@ class Resolution:
     def _look_up(self, rows: History, plan: Plan) -> _Work:
         with self._warehouse.session() as session:
             barred = [] if plan.replay else store.barred(session)
-            columns = _without(rows, rows.columns, self._barred(rows, barred, "hub"))
+            hub = filters.numbered(rows, self.kinds, barred, "hub")
+            columns = filters.without(rows, rows.columns, hub)
             found = self._find_hubs(session, rows, columns, replay=plan.replay)
-            columns = _alone(rows, _without(rows, columns, found.since.items()))
-            # Last, as in a replay, in which nobody knows yet who is going to break.
-            columns = _without(rows, columns, self._barred(rows, barred, "broken"))
+            columns = filters.alone(rows, filters.without(rows, columns, found.since.items()))
+            broken = filters.numbered(rows, self.kinds, barred, "broken")
+            columns = filters.without(rows, columns, broken)
             facts = Facts(columns, rows.times, rows.seqs(), rows.kinds)
             if plan.replay:
                 known, standing = store.read_all(session, rows, self.kinds)
                 return _Work(rows, facts, known, found, standing)
             return _Work(rows, facts, store.read_known(session, rows, self.kinds), found, None)
-
-    def _barred(
-        self, rows: History, barred: Iterable[tuple[str, str, str, int]], reason: str
-    ) -> list[tuple[int, int]]:
-        """Identifiers barred for that reason, by number, and since which identity run."""
-        by_kind: dict[str, list[tuple[str, int]]] = {}
-        for kind, value, why, seq in barred:
-            if why == reason:
-                by_kind.setdefault(kind, []).append((value, seq if why == "hub" else 0))
-        return [
-            (number, seq)
-            for kind, lines in by_kind.items()
-            if kind in self._types
-            for number, (_, seq) in zip(
-                rows.numbers(self.kinds.index(kind), [value for value, _ in lines]).tolist(),
-                lines,
-                strict=True,
-            )
-            if number >= 0
-        ]
 
     def _find_hubs(
         self, session: Session, rows: History, columns: Sequence[NDArray[np.int32]], *, replay: bool
@@ -365,26 +344,3 @@ def _with_pairs(identity: Identity, streams: Sequence[Stream]) -> list[Stream]:
 
 def _limit(rule: Identifier) -> Limit:
     return Limit(rule.limit, rule.within // history.MICROSECOND if rule.within else None)
-
-
-def _without(
-    rows: History, columns: Sequence[NDArray[np.int32]], since: Iterable[tuple[int, int]]
-) -> list[NDArray[np.int32]]:
-    """The columns without identifiers from the rows of an identity run on."""
-    gone = dict(since)
-    if not gone:
-        return list(columns)
-    first = np.full(len(rows.kinds) + 1, np.iinfo(np.int64).max)  # the last place stands for -1
-    first[list(gone)] = list(gone.values())
-    seqs = rows.seqs()
-    return [np.where(first[column] <= seqs, np.int32(-1), column) for column in columns]
-
-
-def _alone(rows: History, columns: list[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
-    """The columns, but of rows excluded by hand only the strongest identifier."""
-    if len(rows.alone):
-        only = strongest([column[rows.alone] for column in columns], len(rows.alone))
-        columns = [column.copy() for column in columns]
-        for column in columns:
-            column[rows.alone] = np.where(column[rows.alone] == only, only, -1)
-    return columns
