@@ -197,11 +197,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "sync_ledger": {
         "sync": "string!",
         "record_key": "string!",
+        "profile_id": "integer",
         "payload_hash": "string",  # what the destination acknowledged and holds; null: nothing
         "attempted_hash": "string",  # what was tried since, without being accepted
-        "state": "string!",  # pending | accepted | rejected | retryable | invalid | removed
+        # pending | accepted | removed | rejected | retryable | ambiguous | dead | invalid | withheld
+        "state": "string!",
+        "operation": "string",  # of the last try
         "reason": "string",
         "attempts": "integer!",  # answers to the payload of the last try
+        "place": "integer",  # in the order of sending of the window that meant it
+        "sent": "string",  # what the kind remembers of the acknowledged payload: hashed identifiers, an id
         "window_end": "timestamp!",
         "run_id": "string!",
     },
@@ -211,28 +216,44 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "sync": "string!",
         "record_key": "string!",
         "payload_hash": "string!",
+        "operation": "string!",
         "outcome": "string!",
         "reason": "string",
         "attempt": "integer!",
+        "sent": "string",
+        "answer": "integer!",  # grows within a run: of two answers to one try the later one counts
         "window_end": "timestamp!",
         "run_id": "string!",
     },
-    # One row per record and attempt. No payload: which fields travelled, not what they said.
+    # One row per sync: who works on it, and how it fares.
+    "sync_state": {
+        "sync": "string!",
+        "claim": "string!",  # of the task that took it last; an older one stops
+        "resync": "string!",  # changes with a full resync, and with it every payload's hash
+        "failures": "integer!",  # runs in a row that ended in a failure of the destination
+        "run_id": "string!",
+    },
+    # One row per record and attempt.
     "delivery_log": {
         "sync": "string!",
         "run_id": "string!",
         "window_end": "timestamp!",
         "record_key": "string!",
+        "profile_id": "integer",
         "operation": "string!",
+        "fields": "string",  # the names of the fields that travelled, never what they said
         "outcome": "string!",
+        "status": "integer",  # of the HTTP answer
         "reason": "string",
         "attempt": "integer!",
+        "answered_at": "timestamp",
         "idempotency_key": "string!",
+        "payload": "string",  # only where the sync says log_payload
     },
-    "rate_limits": {
+    # One row per account and endpoint class: what of its limits is used. See core/activation/limiter.
+    "account_limits": {
         "account": "string!",
-        "next_free": "number!",
-        "blocked_until": "number!",
+        "state": "string!",
     },
     # How far each stage has come: the newest window whose result stands in the tables.
     "progress": {
@@ -253,7 +274,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "fuzzy_links": ("pair",),
     "memberships": ("segment", "profile_id", "entered_at"),
     "sync_ledger": ("sync", "record_key"),
-    "rate_limits": ("account",),
+    "sync_state": ("sync",),
+    "account_limits": ("account",),
     "progress": ("stage", "node"),
 }
 

@@ -60,7 +60,7 @@ class SqliteLimits:
             moment = max(*self._read(connection, account), now)
             if moment - now <= max_wait:
                 connection.execute(
-                    "insert into rate_limits values (:account, :next, 0) on conflict (account)"
+                    "insert into account_limits values (:account, :next, 0) on conflict (account)"
                     " do update set next_free = :next",
                     {"account": account, "next": moment + interval},
                 )
@@ -69,7 +69,7 @@ class SqliteLimits:
     def block(self, account: str, seconds: float) -> None:
         with self._transaction() as connection:
             connection.execute(
-                "insert into rate_limits values (:account, 0, :until) on conflict (account)"
+                "insert into account_limits values (:account, 0, :until) on conflict (account)"
                 " do update set blocked_until = max(blocked_until, :until)",
                 {"account": account, "until": time.time() + seconds},
             )
@@ -82,7 +82,7 @@ class SqliteLimits:
     @staticmethod
     def _read(connection: sqlite3.Connection, account: str) -> tuple[float, float]:
         row = connection.execute(
-            "select next_free, blocked_until from rate_limits where account = ?", (account,)
+            "select next_free, blocked_until from account_limits where account = ?", (account,)
         ).fetchone()
         return row or (0.0, 0.0)
 
@@ -93,7 +93,7 @@ class SqliteLimits:
             self._connection.execute("pragma journal_mode = wal")
             self._connection.execute("pragma synchronous = normal")
             self._connection.execute(
-                "create table if not exists rate_limits"
+                "create table if not exists account_limits"
                 " (account text primary key, next_free real not null, blocked_until real not null)"
             )
         return _Immediate(self._connection)
@@ -114,7 +114,7 @@ class _Immediate:
 
 
 class PostgresLimits:
-    """One row of the warehouse's table ``rate_limits``: for workers anywhere.
+    """One row of the warehouse's table ``account_limits``: for workers anywhere.
 
     It has a connection of its own, so that a reservation never waits for a transaction of the warehouse's,
     and does not wait for the disk: after a crash of the server, reservations are over anyway.
@@ -183,7 +183,7 @@ class PostgresLimits:
 def limits_of(warehouse: Warehouse) -> LimitStore:
     """Where the workers of this warehouse meet: PostgreSQL's own table, or a file beside a DuckDB file."""
     if not isinstance(warehouse, DuckDBWarehouse):
-        return PostgresLimits(warehouse.connect, warehouse.table("rate_limits"))
+        return PostgresLimits(warehouse.connect, warehouse.table("account_limits"))
     with warehouse.session() as session:
         path = session.scalar("select path from duckdb_databases() where database_name = current_database()")
     return SqliteLimits(f"{path}.limits" if path else ":memory:")
