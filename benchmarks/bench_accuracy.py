@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import psycopg
 
-from benchmarks.bench_identity import postgres
+from benchmarks.postgres import postgres
 from benchmarks.table import NotHere, Scored
 from cdp_provider.core.identity import fuzzy
 from cdp_provider.core.identity.resolve import resolve

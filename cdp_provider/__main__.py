@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m cdp_provider validate cdp.yaml``, and likewise ``schema``, ``explain`` and ``rebuild``."""
+"""``python -m cdp_provider validate cdp.yaml``, and likewise ``schema``, ``explain``, ``rebuild``,
+``preview`` and ``release``."""
 
 from __future__ import annotations
 
@@ -8,17 +9,20 @@ import json
 import os
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cdp_provider.core.exceptions import CdpError
+from cdp_provider.core.exceptions import CdpError, ConfigurationError
 from cdp_provider.core.project.faults import ProjectError
+from cdp_provider.core.project.problems import did_you_mean
 from cdp_provider.core.project.schema import json_schema
 from cdp_provider.core.registry import KINDS, load_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from cdp_provider.core.project.activation import Sync
     from cdp_provider.core.project.model import Project
     from cdp_provider.core.warehouse import Warehouse
 
@@ -36,6 +40,18 @@ class Answer(Protocol):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when all is well, 1 when a project has faults or a question has no answer. Wrong usage
     exits with 2."""
+    options = _parser().parse_args(arguments)
+    if options.command == "validate":
+        return max(_validate(path) for path in options.paths)
+    if options.command == "schema":
+        print(json.dumps(json_schema(KINDS), indent=2))
+        return 0
+    if options.command == "explain" and len(options.identifiers) != (2 if options.profile is None else 0):
+        options.usage("give two identifiers TYPE=VALUE, or --profile ID")
+    return _tell(options)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cdp_provider", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     validate = commands.add_parser(
@@ -43,35 +59,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     validate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a project file")
     commands.add_parser("schema", help="print the JSON Schema of project files, for editors")
-    explain = commands.add_parser(
-        "explain", help="say why two identifiers are one person or not, or what became of a profile"
+
+    def question(name: str, ask: Callable[[argparse.Namespace], Answer], purpose: str) -> Any:
+        command = commands.add_parser(name, help=purpose)
+        command.add_argument("path", type=Path, metavar="PATH", help="the project file")
+        command.add_argument("--json", action="store_true", help="print JSON")
+        command.set_defaults(ask=ask, usage=command.error)
+        return command
+
+    explain = question(
+        "explain", _answer, "say why two identifiers are one person or not, or what became of a profile"
     )
-    explain.add_argument("path", type=Path, metavar="PATH", help="the project file")
     explain.add_argument(
         "identifiers", nargs="*", type=_identifier, metavar="TYPE=VALUE", help="two identifiers"
     )
     explain.add_argument("--profile", type=int, metavar="ID", help="any id that the profile ever had")
-    explain.add_argument("--json", action="store_true", help="print JSON")
-    rebuild = commands.add_parser(
-        "rebuild", help="say what identity resolution would decide differently in another order of rows"
+    rebuild = question(
+        "rebuild",
+        _differences,
+        "say what identity resolution would decide differently in another order of rows",
     )
-    rebuild.add_argument("path", type=Path, metavar="PATH", help="the project file")
     rebuild.add_argument("--by", choices=["event-time"], required=True, help="the order to compare with")
     rebuild.add_argument(
         "--dry-run", action="store_true", required=True, help="write nothing; the recorded order stays"
     )
-    rebuild.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
-    if options.command == "schema":
-        print(json.dumps(json_schema(KINDS), indent=2))
-        return 0
-    if options.command == "explain":
-        if len(options.identifiers) != (2 if options.profile is None else 0):
-            explain.error("give two identifiers TYPE=VALUE, or --profile ID")
-        return _tell(options, _answer)
-    if options.command == "rebuild":
-        return _tell(options, _differences)
-    return max(_validate(path) for path in options.paths)
+    preview = question("preview", _preview, "say what a sync would send; nothing is sent")
+    release = question("release", _release, "let the next run of a sync send its dead letters again")
+    for command in (preview, release):
+        command.add_argument("sync", metavar="SYNC", help="the sync's name in the project")
+    release.add_argument(
+        "--key", action="append", dest="keys", help="key of one record, as in sync_ledger; may be repeated"
+    )
+    return parser
 
 
 def _identifier(text: str) -> tuple[str, str]:
@@ -82,11 +101,11 @@ def _identifier(text: str) -> tuple[str, str]:
     return kind, value
 
 
-def _tell(options: argparse.Namespace, ask: Callable[[argparse.Namespace], Answer]) -> int:
+def _tell(options: argparse.Namespace) -> int:
     """Print what a question to the warehouse gave."""
     try:
         with redirect_stdout(sys.stderr):  # Airflow logs to standard output, which is for the answer
-            answer = ask(options)
+            answer: Answer = options.ask(options)
     except ProjectError as error:
         for fault in error.faults:
             print(fault)
@@ -126,6 +145,61 @@ def _answer(options: argparse.Namespace) -> Answer:
         return history_of(warehouse, options.profile)
     one, other = options.identifiers
     return explain(warehouse, project.identity, list(project.streams()), one, other)
+
+
+def _preview(options: argparse.Namespace) -> Answer:
+    from datetime import UTC, datetime
+
+    from cdp_provider.core.activation.preview import preview
+    from cdp_provider.core.run import Run, Window
+
+    project, warehouse = _project(options.path)
+    sync = _sync(project, options.sync)
+    return preview(
+        warehouse,
+        sync,
+        project.destinations[sync.destination],
+        Run(project.project, "preview", Window(None, datetime.now(UTC))),
+        profiles=project.profiles,
+        consent=project.consent,
+    )
+
+
+@dataclass(frozen=True)
+class Released:
+    """So many records of a sync are sent again."""
+
+    sync: str
+    released: int
+
+    def sentences(self) -> Iterable[str]:
+        """One line."""
+        records = "1 record" if self.released == 1 else f"{self.released} records"
+        yield f"Released {records} of {self.sync}; its next run sends what is released."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def _release(options: argparse.Namespace) -> Answer:
+    from cdp_provider.core import tables
+    from cdp_provider.core.activation.ledger import release
+
+    project, warehouse = _project(options.path)
+    sync = _sync(project, options.sync)
+    with warehouse.session() as session:
+        tables.ensure(session)
+        with session.transaction():
+            return Released(sync.name, release(session, sync.name, options.keys))
+
+
+def _sync(project: Project, name: str) -> Sync:
+    try:
+        return project.syncs[name]
+    except KeyError:
+        msg = f"the project {project.project} has no sync {name!r}; {did_you_mean(name, project.syncs)}"
+        raise ConfigurationError(msg) from None
 
 
 def _validate(path: Path) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 _OPERATORS = (
+    "approve",
     "check_contract",
     "explain",
     "fuzzy",
@@ -14,6 +15,7 @@ _OPERATORS = (
     "ingest",
     "profiles",
     "report",
+    "review",
     "segments",
     "sync",
 )
@@ -55,19 +57,47 @@ def _destination() -> dict[str, Any]:
         "hook-class-name": "cdp_provider.hooks.destination.DestinationHook",
         "ui-field-behaviour": {
             "hidden-fields": ["schema", "port"],
-            "relabeling": {"host": "Base URL", "password": "API token", "login": "User (basic only)"},
+            "relabeling": {
+                "host": "Base URL",
+                "password": "API token or client secret",
+                "login": "User or client id",
+            },
             "placeholders": {"host": "https://api.example.com/v3"},
         },
         "conn-fields": {
             "auth_scheme": {
                 "label": "Authentication",
-                "description": "How the token travels: Authorization: Bearer, user and token as HTTP basic,"
-                " or a header of its own.",
-                "schema": {"type": "string", "enum": ["bearer", "basic", "header"], "default": "bearer"},
+                "description": "How the token travels. Left empty, as the destination's vendor wants it.",
+                "schema": {
+                    "type": ["string", "null"],
+                    "enum": ["bearer", "basic", "header", "client_credentials", None],
+                },
             },
             "auth_header": {
                 "label": "Header name",
-                "description": "Only for the authentication 'header'; X-API-Key when left empty.",
+                "description": "Only for 'header'; the vendor's, or X-API-Key, when left empty.",
+                "schema": {"type": ["string", "null"]},
+            },
+            "auth_prefix": {
+                "label": "Header prefix",
+                "description": "Only for 'header': what stands before the token, such as 'Token '.",
+                "schema": {"type": ["string", "null"]},
+            },
+            "token_url": {
+                "label": "Token URL",
+                "description": "Only for 'client_credentials' (OAuth 2.0), with the client id as user and the"
+                " client secret as token: an address, or a path below the base URL.",
+                "schema": {"type": ["string", "null"]},
+            },
+            "token_auth": {
+                "label": "Client secret in",
+                "description": "Only for 'client_credentials': whether id and secret travel in the header"
+                " (as HTTP basic) or in the body.",
+                "schema": {"type": ["string", "null"], "enum": ["header", "body", None]},
+            },
+            "scope": {
+                "label": "Scope",
+                "description": "Only for 'client_credentials', where the token server asks for it.",
                 "schema": {"type": ["string", "null"]},
             },
             "verify_tls": {

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdp_provider.__main__ import main
+from cdp_provider.core import tables
 from cdp_provider.core.project.activation import Destination
 from cdp_provider.core.project.streams import Stream
 from cdp_provider.core.registry import KINDS, load_project
 from cdp_provider.hooks.warehouse import WarehouseHook
 from tests.airflow_env import connection_json
 from tests.conftest import ENGINES
+from tests.core.activation.scene import START, person, put_profiles
 from tests.core.identity.landed import History
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cdp_provider.core.project.base import Model
+    from cdp_provider.core.warehouse import Warehouse
 
 SHOP = Path(__file__).parent.parent / "dags" / "shop" / "cdp.yaml"
 PEOPLE = """
@@ -91,6 +94,9 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]):
         ["rebuild", "cdp.yaml"],
         ["rebuild", "cdp.yaml", "--by", "event-time"],
         ["rebuild", "cdp.yaml", "--by", "name", "--dry-run"],
+        ["preview", "cdp.yaml"],
+        ["release", "cdp.yaml"],
+        ["release", "cdp.yaml", "mail", "--key"],
     ],
 )
 def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]):
@@ -187,6 +193,122 @@ def test_questions_without_an_answer(
     monkeypatch.delenv("AIRFLOW_CONN_PEOPLE")
     assert main(["explain", str(resolved), "--profile", "1"]) == 1
     assert "there is no Airflow connection 'people'" in capsys.readouterr().err
+
+
+MAILING = """
+project: people
+warehouse: {connection: people, schema: mailing}
+sources:
+  crm:
+    type: files
+    connection: people_files
+    streams:
+      customers:
+        path: customers.csv
+        format: csv
+        primary_key: id
+        columns: {id: string, email: string, first_name: string}
+        identifiers: {email: email}
+identity:
+  identifiers: {email: {normalize: email}}
+profiles:
+  fields: {email: {from: [crm.customers.email]}, first_name: {from: [crm.customers.first_name]}}
+segments:
+  newsletter: {where: {trait: email, exists: true}}
+destinations:
+  mail:
+    type: http
+    connection: nowhere
+    rate: {requests: 1, per: 1 second}
+    batch: 2
+    upsert: {path: /members}
+    key: email
+syncs:
+  news_to_mail: {segment: newsletter, destination: mail, key: email, fields: {NAME: first_name}}
+"""
+
+
+@pytest.fixture(params=ENGINES)
+def mailing(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Warehouse]]:
+    """A project with four members in its segment, one of them without an address, and two dead letters."""
+    duck = request.param == "duckdb"
+    place = str(tmp_path / "warehouse.duckdb") if duck else request.getfixturevalue("postgres_url")
+    monkeypatch.setenv("AIRFLOW_CONN_PEOPLE", connection_json(request.param, place))
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    path = tmp_path / "cdp.yaml"
+    path.write_text(MAILING)
+    warehouse = WarehouseHook("people", schema="mailing").warehouse
+    with warehouse.session() as session:
+        tables.ensure(session)
+        for key in ("a@example.com", "b@example.com"):
+            session.execute(
+                f"insert into {warehouse.table('sync_ledger')}"
+                " (sync, record_key, attempted_hash, state, operation, attempts, refusals,"
+                " window_end, run_id)"
+                " values ('news_to_mail', :key, 'h', 'dead', 'upsert', 5, 5, :window_end, 'r')",
+                {"key": key, "window_end": START},
+            )
+    put_profiles(warehouse, [*(person(number) for number in (1, 2, 3)), person(4, email=None)])
+    yield str(path), warehouse
+    with warehouse.session() as session:
+        session.execute("drop schema mailing cascade")
+
+
+def test_what_a_sync_would_send(mailing: tuple[str, Warehouse], capsys: pytest.CaptureFixture[str]):
+    path, warehouse = mailing
+    assert main(["preview", path, "news_to_mail"]) == 0
+    said = capsys.readouterr().out
+    assert "3" in said
+    assert "@" not in said
+    assert main(["preview", path, "news_to_mail", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["creates"], found["updates"], found["removals"]) == (3, 0, 0)
+    assert sum(found["invalid"].values()) == 1
+    assert found["requests"] == 2
+    with warehouse.session() as session:
+        assert session.scalar(f"select count(*) from {warehouse.table('sync_ledger')}") == 2
+
+
+def test_dead_letters_are_released(mailing: tuple[str, Warehouse], capsys: pytest.CaptureFixture[str]):
+    path, warehouse = mailing
+    command = ["release", path, "news_to_mail"]
+    assert main([*command, "--key", "b@example.com", "--key", "nobody@example.com"]) == 0
+    assert (
+        capsys.readouterr().out == "Released 1 record of news_to_mail; its next run sends what is released.\n"
+    )
+    with warehouse.session() as session:
+        states = session.fetch(
+            f"select record_key, state from {warehouse.table('sync_ledger')} order by record_key"
+        )
+    assert [state for _, state in states] == ["dead", "rejected"]
+    assert main([*command, "--json"]) == 0
+    # In one process Airflow's log may keep to the standard output of an earlier command.
+    assert capsys.readouterr().out.endswith('{\n  "sync": "news_to_mail",\n  "released": 1\n}\n')
+    assert main(command) == 0
+    assert "Released 0 records" in capsys.readouterr().out
+
+
+def test_a_field_that_is_written_where_empty_needs_a_destination_that_can_be_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "cdp.yaml"
+    hubspot = "type: hubspot\n    connection: nowhere\n    batch: 2\n"
+    slow = "type: mailchimp\n    connection: nowhere\n    batch: 2\n    list: l\n"
+    text = MAILING.replace("NAME: first_name", "NAME: {from: first_name, write: if_empty}")
+    start, end = text.index("type: http"), text.index("syncs:")
+    for kind, status in ((hubspot, 0), (slow, 1)):
+        path.write_text(f"{text[:start]}{kind}{text[end:]}")
+        assert main(["validate", str(path)]) == status, capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "syncs.news_to_mail.fields.NAME.write: destination mail cannot be asked what it holds" in said
+
+
+def test_a_sync_that_is_not_there(mailing: tuple[str, Warehouse], capsys: pytest.CaptureFixture[str]):
+    for command in ("preview", "release"):
+        assert main([command, mailing[0], "news_to_mial"]) == 1
+        assert "no sync 'news_to_mial'; did you mean 'news_to_mail'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("model", "kinds"), [(Stream, KINDS.sources), (Destination, KINDS.destinations)])

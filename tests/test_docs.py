@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PART = "# part of a project: "
-#: Shown, not run: requests as they go over the wire, and the README's file of rows (which its project reads).
-SHOWN = {"http", "csv"}
+#: Shown, not run: requests as they go over the wire, the README's file of rows (which its project reads), and
+#: the metadata of a package (which tests/testing/test_conformance.py installs).
+SHOWN = {"http", "csv", "toml"}
 
 
 class Snippet(NamedTuple):
@@ -70,7 +71,7 @@ def test_yaml_is_a_project_or_a_part_of_one(snippet, tmp_path):
     if text.startswith(PART):
         part = text.splitlines()[0].removeprefix(PART)
         project = yaml.safe_load(PROJECT.read_text())
-        project[part] = {**project[part], **yaml.safe_load(text)[part]}
+        project[part] = {**project.get(part, {}), **yaml.safe_load(text)[part]}
         text = yaml.safe_dump(project)
     path = tmp_path / "cdp.yaml"
     path.write_text(text)
@@ -79,7 +80,12 @@ def test_yaml_is_a_project_or_a_part_of_one(snippet, tmp_path):
 
 @of("python")
 @pytest.mark.usefixtures("readme_project")
-def test_python_runs(snippet, tmp_path):
+def test_python_runs(snippet, tmp_path, monkeypatch):
+    # A snippet that begins with its file's name can be imported by those below it.
+    for other in snippets():
+        if other.page == snippet.page and (name := re.match(r"# (\w+\.py)\n", other.text)):
+            (tmp_path / name[1]).write_text(other.text)
+    monkeypatch.syspath_prepend(tmp_path)
     code = snippet.text.replace("/opt/airflow/dags/shop/cdp.yaml", str(PROJECT))
     exec(  # noqa: S102 - the docs are ours
         compile(code, str(snippet), "exec"),

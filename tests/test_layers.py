@@ -21,6 +21,7 @@ SHARED = {
     "tables": ("warehouse",),
     "runs": ("warehouse",),
     "http": (),
+    "oauth": (),
     "registry": ROAD,
 }
 WING = ("hooks", "operators", "sensors", "triggers", "notifications", "plugins", "factory")

@@ -15,7 +15,10 @@ from cdp_provider.provider_info import get_provider_info
 
 PACKAGE = Path(__file__).parent.parent / "cdp_provider"
 #: Modules of a kind's folder that hold none of the kind.
-SHARED = {"cdp_provider.operators.base", "cdp_provider.hooks.connections"}
+SHARED = {
+    "cdp_provider.operators.base",
+    *(f"cdp_provider.hooks.{name}" for name in ("connections", "google", "limits")),
+}
 
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])

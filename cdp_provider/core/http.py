@@ -12,8 +12,8 @@ import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NoReturn, Self
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import httpx
 import orjson
@@ -41,12 +41,31 @@ _SECONDS = re.compile(r"\d{1,9}(\.\d+)?")
 _PASSING = frozenset({408, 425})
 
 
+class Credentials(Protocol):
+    """Secrets that expire. Shared by threads; the methods block."""
+
+    def headers(self) -> dict[str, str]:
+        """What lets a request in right now.
+
+        :raises AccessError: we are refused a token.
+        :raises UnavailableError: nobody gave one.
+        """
+
+    def renew(self, refused: Mapping[str, str] | None = None) -> None:
+        """Called when a request was answered with 401: the next :meth:`headers` are new ones.
+
+        :param refused: the headers that the request carried; others may have renewed them since. None:
+            whatever there is.
+        """
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a service is and how to be let in; an Airflow connection becomes one of these.
 
     :param base_url: ``https://host[:port][/prefix]``, without credentials, query or fragment.
     :param headers: sent with every request; they hold the secrets, so ``repr`` leaves them out.
+    :param credentials: give further headers, which change.
     :param verify: whether TLS certificates are checked, or the path of a CA bundle to check them against.
     :param timeout: seconds to connect, and seconds without a byte until the answer counts as lost.
     :raises ConfigurationError: the address or a header cannot be used.
@@ -56,6 +75,7 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool | str = True
     timeout: float = 30.0
+    credentials: Credentials | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         parts = _split(self.base_url)
@@ -124,13 +144,17 @@ class Response:
         )
         raise DataError(msg) from None
 
-    def retry_after(self) -> float | None:
-        """Seconds to wait as ``Retry-After`` says, a date being read against the answer's own clock."""
-        text = self.headers.get("retry-after", "").strip()
+    def retry_after(self, header: str = "Retry-After") -> float | None:
+        """Seconds to wait as the header says, a date being read against the answer's own clock."""
+        text = self.headers.get(header.lower(), "").strip()
         if _SECONDS.fullmatch(text):
             return float(text)
-        until, now = _http_date(text), _http_date(self.headers.get("date", ""))
+        until, now = _http_date(text), self.date()
         return None if until is None or now is None else max(0.0, until - now)
+
+    def date(self) -> float | None:
+        """When the answer was made, in seconds since 1970, by the clock of who made it."""
+        return _http_date(self.headers.get("date", ""))
 
     def raise_for_status(self) -> None:
         """Nothing for a 2xx answer.
@@ -174,7 +198,7 @@ class HttpClient:
         self._max_body = max_body
         self._client = httpx.Client(
             headers=dict(endpoint.headers),
-            verify=_tls(endpoint.verify),
+            verify=tls(endpoint.verify),
             timeout=endpoint.timeout,
             follow_redirects=False,
         )
@@ -186,28 +210,35 @@ class HttpClient:
         *,
         params: Mapping[str, str | int | float | bool] | None = None,
         json: Any = None,
+        form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """The answer, whatever its status.
+        """The answer, whatever its status; a 401 only when new credentials were refused as well.
 
         :param path: as in :meth:`Endpoint.url`.
         :param params: added to the query that `path` may already have.
         :param json: the body, unless None.
+        :param form: the body as an HTML form would send it, instead.
         :raises UnavailableError: no whole answer came.
         :raises DataError: the answer is larger than allowed.
         """
         url = self._url(path, params)
         content = None if json is None else orjson.dumps(json)
         extra = dict(headers or {})
-        if content is not None:
+        if form is not None:
+            content = urlencode(form).encode()
+            extra.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        elif content is not None:
             extra.setdefault("Content-Type", "application/json")
-        what = f"{method} {url.path}"
-        with (
-            _transport_errors(what),
-            self._client.stream(method, url, content=content, headers=extra) as answer,
-        ):
-            body = self._read(answer, what)
-        return Response(method, url.path, answer.status_code, dict(answer.headers), body)
+        credentials = self.endpoint.credentials
+        if credentials is None:
+            return self._ask(method, url, content, extra)
+        given = credentials.headers()
+        response = self._ask(method, url, content, extra | given)
+        if response.status != 401:
+            return response
+        credentials.renew(given)
+        return self._ask(method, url, content, extra | credentials.headers())
 
     def request(self, method: str, path: str, **options: Any) -> Response:
         """:meth:`send` and :meth:`Response.raise_for_status`."""
@@ -226,6 +257,15 @@ class HttpClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _ask(self, method: str, url: httpx.URL, content: bytes | None, headers: dict[str, str]) -> Response:
+        what = f"{method} {url.path}"
+        with (
+            _transport_errors(what),
+            self._client.stream(method, url, content=content, headers=headers) as answer,
+        ):
+            body = self._read(answer, what)
+        return Response(method, url.path, answer.status_code, dict(answer.headers), body)
 
     def _url(self, path: str, params: Mapping[str, str | int | float | bool] | None) -> httpx.URL:
         try:
@@ -283,7 +323,11 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def _tls(verify: bool | str) -> bool | ssl.SSLContext:
+def tls(verify: bool | str) -> bool | ssl.SSLContext:
+    """What an HTTP library wants to know of :attr:`Endpoint.verify`.
+
+    :raises NotFoundError: the bundle of CA certificates cannot be read.
+    """
     if not isinstance(verify, str):
         return verify
     try:

@@ -3,20 +3,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.activation.destinations import DESTINATIONS
+from cdp_provider.core.activation.destinations.fit import reading_problems
 from cdp_provider.core.ingest import CONNECTORS
+from cdp_provider.core.project.base import Options
 from cdp_provider.core.project.loader import Kinds, load
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from cdp_provider.core.project.activation import Destination, Sync
     from cdp_provider.core.project.model import Project
+    from cdp_provider.core.project.problems import Problem
+
+
+class _DestinationOptions(Mapping[str, type[Options]]):
+    """Type of a destination -> its options; kinds of other packages are imported only when asked for."""
+
+    def __getitem__(self, name: str) -> type[Options]:
+        return DESTINATIONS[name].options
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DESTINATIONS)
+
+    def __len__(self) -> int:
+        return len(DESTINATIONS)
+
+
+def _fit(destination: Destination, sync: Sync) -> Iterator[Problem]:
+    return reading_problems(DESTINATIONS[destination.type](destination, sync))
+
 
 KINDS = Kinds(
     sources={name: connector.options for name, connector in CONNECTORS.items()},
-    destinations={name: destination.options for name, destination in DESTINATIONS.items()},
+    destinations=_DestinationOptions(),
+    fit=_fit,
 )
 
 

@@ -205,6 +205,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "operation": "string",  # of the last try
         "reason": "string",
         "attempts": "integer!",  # answers to the payload of the last try
+        "refusals": "integer",  # rejections among them since it was released; none: it may be tried at once
         "place": "integer",  # in the order of sending of the window that meant it
         "sent": "string",  # what the kind remembers of the acknowledged payload: hashed identifiers, an id
         "window_end": "timestamp!",
@@ -231,7 +232,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "claim": "string!",  # of the task that took it last; an older one stops
         "resync": "string!",  # changes with a full resync, and with it every payload's hash
         "failures": "integer!",  # runs in a row that ended in a failure of the destination
-        "run_id": "string!",
+        "failed_run": "string",  # the last of them
     },
     # One row per record and attempt.
     "delivery_log": {

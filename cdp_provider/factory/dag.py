@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.sdk import DAG, TaskGroup, TriggerRule
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 from airflow.sdk.exceptions import DuplicateTaskIdFound
 
 from cdp_provider.core.exceptions import ConfigurationError
@@ -26,9 +27,13 @@ from cdp_provider.operators.segments import BuildSegmentsOperator
 from cdp_provider.operators.sync import SyncAudienceOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
     from cdp_provider.core.project.activation import Sync
     from cdp_provider.core.project.streams import Source, Stream
     from cdp_provider.operators.base import CdpOperator
+
+T = TypeVar("T", bound="BaseOperator")
 
 #: A crash of all of Airflow costs a try, so one retry is not enough.
 _TASK_DEFAULTS: dict[str, Any] = {
@@ -75,6 +80,7 @@ class CdpDag(DAG):
             "doc_md": of_dag(declared),
             **dag_kwargs,
         }
+        settings["params"] = {**_params(declared), **(dag_kwargs.get("params") or {})}
         settings["default_args"] = {
             **_TASK_DEFAULTS,
             "owner": declared.owner,
@@ -83,6 +89,33 @@ class CdpDag(DAG):
         super().__init__(dag_id or declared.project, **settings)
         with self:
             _Builder(declared, translator or Translator(), str(path.parent) if path else None).build()
+
+
+def _params(project: Project) -> dict[str, Param]:
+    """What a run can be asked for when it is started by hand."""
+    if not project.syncs:
+        return {}
+    names = list(project.syncs)
+    return {
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Syncs say what they would send, and send nothing. All other steps run as ever.",
+        ),
+        "full_resync": Param(
+            [],
+            type="array",
+            items={"type": "string", "enum": names},
+            examples=names,  # the form offers these
+            title="Full resync",
+            description="Syncs that send everything anew, changed or not.",
+        ),
+    }
+
+
+_DRY_RUN = "{{ params.dry_run }}"
+_FULL_RESYNC = "{{ %r in params.full_resync }}"
 
 
 def _absolute(path: Path) -> Path:
@@ -112,7 +145,9 @@ class _Builder:
             for stream in source.streams.values():
                 self._land(source, stream) >> self._check(stream) >> gate
         for sync in self.project.syncs.values():
-            segments >> self._sync(sync) >> report
+            first, last = self._sync(sync)
+            segments >> first
+            last >> report
 
     def _trunk(self) -> tuple[CdpOperator, ...]:
         """The steps that a project has once."""
@@ -140,16 +175,42 @@ class _Builder:
     def _check(self, stream: Stream) -> CdpOperator:
         return self._task(CheckContractOperator, Node("check", stream.ref), stream=stream)
 
-    def _sync(self, sync: Sync) -> CdpOperator:
-        return self._task(
+    def _sync(self, sync: Sync) -> tuple[BaseOperator, BaseOperator]:
+        """The first and the last step of a sync, which are one where no removal needs an approval."""
+        shared = {
+            "sync": sync,
+            "destination": self.project.destinations[sync.destination],
+            "profiles": self.project.profiles,
+            "consent": self.project.consent,
+            "only_preview": _DRY_RUN,
+        }
+        send = partial(
+            self._task,
             SyncAudienceOperator,
             Node("sync", sync.name),
-            sync=sync,
-            destination=self.project.destinations[sync.destination],
-            profiles=self.project.profiles,
+            full_resync=_FULL_RESYNC % sync.name,
+            **shared,
         )
+        if sync.approve_above is None:
+            return (task := send()), task
+        from cdp_provider.operators.approve import ApproveRemovalsOperator, AskRemovalsOperator
+
+        ask = self._task(AskRemovalsOperator, Node("ask", sync.name), **shared)
+        approve = self._place(ApproveRemovalsOperator, Node("approve", sync.name), proposed=ask.output)
+        return ask, send(approval=approve.output, trigger_rule=TriggerRule.NONE_FAILED)
 
     def _task(self, operator: type[CdpOperator], node: Node, **arguments: Any) -> CdpOperator:
+        """A step in the warehouse."""
+        return self._place(
+            operator,
+            node,
+            warehouse_conn_id=self.project.warehouse.connection,
+            schema=self.project.warehouse.schema_name,
+            **arguments,
+        )
+
+    def _place(self, operator: type[T], node: Node, **arguments: Any) -> T:
+        """A task as the translator wants it."""
         try:
             return operator(
                 task_id=self.translator.task_id(node),
@@ -157,8 +218,6 @@ class _Builder:
                 owner=self.translator.owner(self.project, node),
                 doc_md=of_task(self.project, node),
                 outlets=self.translator.assets(self.project, node),
-                warehouse_conn_id=self.project.warehouse.connection,
-                schema=self.project.warehouse.schema_name,
                 **arguments,
             )
         except DuplicateTaskIdFound as error:

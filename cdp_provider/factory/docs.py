@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
-    from cdp_provider.core.project.activation import Sync
+    from cdp_provider.core.project.activation import Consent, Rate, Sync
     from cdp_provider.core.project.identity import Identifier, Identity
     from cdp_provider.core.project.model import Project
     from cdp_provider.core.project.streams import Stream
@@ -54,7 +54,17 @@ def of_dag(project: Project) -> str:
         ]
     if project.syncs:
         parts += ["## Syncs", _table(("sync", "whom", "to", "mode"), map(_sync_row, project.syncs.values()))]
+    if project.consent.purposes or project.consent.suppressed:
+        parts += _consent(project.consent)
     return "\n\n".join(part for part in parts if part)
+
+
+def _consent(consent: Consent) -> list[str]:
+    return [
+        "## Consent",
+        _table(("purpose", "agreed to in"), consent.purposes.items()),
+        f"Nobody leaves of whom one of these is true: {_names(consent.suppressed)}.",
+    ]
 
 
 def _identity(identity: Identity) -> list[str]:
@@ -153,13 +163,34 @@ def _segments(project: Project, _: str) -> str:
 def _sync(project: Project, name: str) -> str:
     sync = project.syncs[name]
     _, whom, destination, mode = _sync_row(sync)
-    rate = project.destinations[sync.destination].rate
-    fields = ", ".join(f"`{there}` from `{here}`" for there, here in sync.fields.items())
+    rates = project.destinations[sync.destination].rate
+    allowed = "as many requests as the vendor documents" if rates is None else " and ".join(map(_rate, rates))
+    fields = ", ".join(f"`{there}` from `{field.source}`" for there, field in sync.fields.items())
     return (
         f"Keeps {destination} in step with {whom} ({mode}), keyed by `{sync.key}`; sends"
-        f" {fields or 'the key'}. At most {rate.requests} requests per"
-        f" {rate.per.total_seconds():g} s. Only what changed since the last acknowledgement"
+        f" {fields or 'the key'}. At most {allowed}. Only what changed since the last acknowledgement"
         " travels; `sync_ledger` says what was accepted and what was refused."
+    )
+
+
+def _rate(rate: Rate) -> str:
+    what = "requests" if rate.requests is not None else "records"
+    until = f" (a day in {rate.resets})" if rate.resets else ""
+    return f"{rate.amount} {what} per {rate.per.total_seconds():g} s{until}"
+
+
+def _ask(project: Project, name: str) -> str:
+    sync = project.syncs[name]
+    return (
+        f"Counts whom `{name}` would take away from {sync.destination}, and sends nothing. More than"
+        f" {sync.approve_above:.0%} of those that {sync.destination} has acknowledged need an approval."
+    )
+
+
+def _approve(_: Project, name: str) -> str:
+    return (
+        f"Waits for a person where `{name}` would take many away; skipped where it would not. After a"
+        " rejection, or without an answer in time, removals wait and all else is sent."
     )
 
 
@@ -174,6 +205,8 @@ _TASKS: dict[str, Callable[[Project, str], str]] = {
     "resolve": _resolve,
     "profiles": _profiles,
     "segments": _segments,
+    "ask": _ask,
+    "approve": _approve,
     "sync": _sync,
     "report": _report,
 }

@@ -11,7 +11,9 @@ from airflow.sdk import Asset
 if TYPE_CHECKING:
     from cdp_provider.core.project.model import Project
 
-Stage = Literal["land", "check", "gate", "resolve", "profiles", "segments", "sync", "report"]
+Stage = Literal[
+    "land", "check", "gate", "resolve", "profiles", "segments", "ask", "approve", "sync", "report"
+]
 
 _TASK_IDS = {
     "gate": "gate",
@@ -21,12 +23,16 @@ _TASK_IDS = {
     "report": "run_report",
 }
 
+#: The steps of one sync -> what stands before its name in their ids.
+_OF_A_SYNC = {"ask": "ask_", "approve": "approve_", "sync": ""}
+
 
 @dataclass(frozen=True)
 class Node:
     """One step of a project.
 
-    :param name: the stream (``crm.customers``) of land and check, the sync of sync; else ``-``.
+    :param name: the stream (``crm.customers``) of land and check, the sync of ask, approve and sync; else
+        ``-``.
     """
 
     stage: Stage
@@ -44,13 +50,15 @@ class Translator:
         """The task's id within its group."""
         if node.stage in ("land", "check"):
             return f"{node.stage}_{node.name.rpartition('.')[2]}"
-        return node.name if node.stage == "sync" else _TASK_IDS[node.stage]
+        if node.stage in _OF_A_SYNC:
+            return f"{_OF_A_SYNC[node.stage]}{node.name}"
+        return _TASK_IDS[node.stage]
 
     def group_id(self, node: Node) -> str | None:
         """The task group that holds the node; None for the top level."""
         if node.stage in ("land", "check"):
             return node.name.partition(".")[0]
-        return "syncs" if node.stage == "sync" else None
+        return "syncs" if node.stage in _OF_A_SYNC else None
 
     def assets(self, project: Project, node: Node) -> list[Asset]:
         """What the node produces. A stream exists for others once its batch has passed its check."""

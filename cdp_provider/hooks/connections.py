@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
+from cdp_provider.core.activation.destinations.base import Auth
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
 from cdp_provider.core.http import Endpoint
+from cdp_provider.core.oauth import ClientCredentials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from airflow.sdk import Connection
 
-AUTH_SCHEMES = ("bearer", "basic", "header")
+    from cdp_provider.core.http import Credentials
+
+AUTH_SCHEMES = ("bearer", "basic", "header", "client_credentials")
 
 
 def find(conn_id: str, types: Collection[str], purpose: str) -> Connection:
@@ -54,37 +59,63 @@ def listed(names: Collection[str]) -> str:
     return f"{', '.join(head)} or {last}" if head else last
 
 
-def endpoint_of(connection: Connection) -> Endpoint:
+def endpoint_of(
+    connection: Connection,
+    *,
+    auth: Auth | None = None,
+    headers: Mapping[str, str] | None = None,
+    base_url: str | None = None,
+) -> Endpoint:
     """The HTTP endpoint that a connection of type ``http`` or ``cdp_destination`` describes.
 
     The address is read as Airflow's own ``HttpHook`` reads it: `host` may be a whole URL; else `schema` is
-    the protocol (``http`` when empty). A password alone is a bearer token, login and password are basic
-    authentication, unless the extra ``auth_scheme`` says otherwise. Of the extras only ``auth_scheme``,
-    ``auth_header``, ``headers``, ``verify_tls`` and ``timeout`` (seconds) are read.
+    the protocol (``http`` when empty). The extra ``auth_scheme`` says how login and password travel; without
+    it `auth` does; else a password alone is a bearer token, and login and password are basic authentication.
+    Of the extras only ``auth_scheme``, ``auth_header``, ``auth_prefix``, ``token_url``, ``token_auth``,
+    ``scope``, ``headers``, ``verify_tls`` and ``timeout`` (seconds) are read.
 
+    :param auth: what the vendor wants.
+    :param headers: what the vendor wants in every request; the connection's own win.
+    :param base_url: for a connection without a host.
     :raises ConfigurationError: the address, an extra or a credential is missing or wrong.
     """
     extra = connection.extra_dejson
-    headers = _plain_headers(connection, extra) | _credentials(connection, extra)
-    options: dict[str, Any] = {}
-    if extra.get("timeout") is not None:
-        options["timeout"] = _seconds(connection, extra["timeout"])
-    verify = extra.get("verify_tls", True)
-    if not isinstance(verify, bool):
-        raise _fault(connection, f"extra verify_tls is {verify!r}", "give true or false")
+    options = _options(connection, extra)
+    url = _base_url(connection, base_url)
+    plain = {**(headers or {}), **_plain_headers(connection, extra)}
+    scheme = extra.get("auth_scheme") or (auth.scheme if auth else "basic" if connection.login else "bearer")
+    if scheme not in AUTH_SCHEMES:
+        raise _fault(connection, f"extra auth_scheme is {scheme!r}", f"use {listed(AUTH_SCHEMES)}")
+    if scheme == "client_credentials":
+        options["credentials"] = _client_credentials(connection, extra, _endpoint(connection, url, **options))
+    else:
+        plain |= _secret_headers(connection, extra, scheme, auth or Auth())
+    return _endpoint(connection, url, headers=plain, **options)
+
+
+def _endpoint(connection: Connection, url: str, **options: Any) -> Endpoint:
     try:
-        return Endpoint(_base_url(connection), headers=headers, verify=verify, **options)
+        return Endpoint(url, **options)
     except ConfigurationError as error:
         msg = f"the Airflow connection {connection.conn_id!r} is wrong: {error}"
         raise ConfigurationError(msg) from error
+
+
+def _options(connection: Connection, extra: dict[str, Any]) -> dict[str, Any]:
+    verify = extra.get("verify_tls", True)
+    if not isinstance(verify, bool):
+        raise _fault(connection, f"extra verify_tls is {verify!r}", "give true or false")
+    if extra.get("timeout") is None:
+        return {"verify": verify}
+    return {"verify": verify, "timeout": _seconds(connection, extra["timeout"])}
 
 
 def _fault(connection: Connection, wrong: str, advice: str) -> ConfigurationError:
     return ConfigurationError(f"the Airflow connection {connection.conn_id!r} is wrong: {wrong}; {advice}")
 
 
-def _base_url(connection: Connection) -> str:
-    host = connection.host
+def _base_url(connection: Connection, default: str | None) -> str:
+    host = connection.host or default
     if not host:
         raise _fault(connection, "it names no host", "put the base URL, https://..., into its host field")
     if "://" in host:
@@ -101,23 +132,49 @@ def _plain_headers(connection: Connection, extra: dict[str, Any]) -> dict[str, s
     return dict(headers)
 
 
-def _credentials(connection: Connection, extra: dict[str, Any]) -> dict[str, str]:
+def _secret_headers(connection: Connection, extra: dict[str, Any], scheme: str, auth: Auth) -> dict[str, str]:
+    """Login and password as headers; masked in logs."""
     login, password = connection.login, connection.password
-    scheme = extra.get("auth_scheme") or ("basic" if login else "bearer")
-    if scheme not in AUTH_SCHEMES:
-        raise _fault(connection, f"extra auth_scheme is {scheme!r}", f"use {listed(AUTH_SCHEMES)}")
     if not password and not login:
         return {}
     if not password:
         raise _fault(connection, "it has a login and no password", "fill in the password")
-    if scheme == "basic":
-        value = "Basic " + base64.b64encode(f"{login or ''}:{password}".encode()).decode()
-        mask_secret(value.removeprefix("Basic "))
-        return {"Authorization": value}
     mask_secret(password)
-    if scheme == "header":
-        return {str(extra.get("auth_header") or "X-API-Key"): password}
-    return {"Authorization": f"Bearer {password}"}
+    if scheme == "basic":
+        pair = base64.b64encode(f"{login or auth.login}:{password}".encode()).decode()
+        mask_secret(pair)
+        return {"Authorization": f"Basic {pair}"}
+    if scheme == "bearer":
+        return {"Authorization": f"Bearer {password}"}
+    vendors = auth if auth.scheme == "header" else Auth("header", "X-API-Key")
+    prefix = extra.get("auth_prefix", "" if extra.get("auth_header") else vendors.prefix)
+    return {str(extra.get("auth_header") or vendors.header): f"{prefix or ''}{password}"}
+
+
+def _client_credentials(connection: Connection, extra: dict[str, Any], endpoint: Endpoint) -> Credentials:
+    """Tokens from ``token_url``: an address, or a path below the base URL."""
+    place, sends = extra.get("token_url"), extra.get("token_auth") or "header"
+    if not connection.login or not connection.password:
+        wrong = "it lacks the client id (login) or the client secret (password)"
+        raise _fault(connection, wrong, "fill in both")
+    if not isinstance(place, str) or not place:
+        raise _fault(connection, "auth_scheme client_credentials needs the extra token_url", "add it")
+    if sends not in ("header", "body"):
+        raise _fault(connection, f"extra token_auth is {sends!r}", "use header or body")
+    mask_secret(connection.password)
+    if "://" in place:
+        parts = urlsplit(place)
+        options = {"verify": endpoint.verify, "timeout": endpoint.timeout}
+        endpoint = _endpoint(connection, f"{parts.scheme}://{parts.netloc}", **options)
+    return ClientCredentials(
+        endpoint,
+        place,
+        connection.login,
+        connection.password,
+        scope=extra.get("scope") or None,
+        sends="body" if sends == "body" else "header",
+        learned=mask_secret,
+    )
 
 
 def _seconds(connection: Connection, value: Any) -> float:

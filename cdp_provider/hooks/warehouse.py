@@ -50,7 +50,7 @@ class WarehouseHook(BaseHook):
         """
         connection = find(self.warehouse_conn_id, tuple(ENGINES), "a warehouse")
         engine = ENGINES[str(connection.conn_type)]
-        connect = _duckdb(connection) if engine is DuckDBWarehouse else _postgres(connection)
+        connect = _duckdb(connection) if engine is DuckDBWarehouse else opener_of_postgres(connection)
         remembered = self._remembered(connect, engine.single_process)
         return engine(remembered, schema=self.schema, lock_timeout=self.lock_timeout)
 
@@ -96,13 +96,17 @@ def _duckdb(connection: Connection) -> Callable[[], Any]:
     return hook.get_conn
 
 
-def _postgres(connection: Connection) -> Callable[[], Any]:
+def opener_of_postgres(connection: Connection) -> Callable[[], Any]:
+    """What opens a psycopg 3 connection, whose rows are tuples, as Airflow's own hook does.
+
+    :raises ConfigurationError: Airflow would use psycopg 2.
+    """
     from airflow.providers.postgres.hooks.postgres import USE_PSYCOPG3, PostgresHook
 
     if not USE_PSYCOPG3:
         msg = (
-            f"the Airflow connection {connection.conn_id!r} would be opened with psycopg2; the warehouse"
-            " needs psycopg 3: install psycopg[binary]>=3.2 and SQLAlchemy 2"
+            f"the Airflow connection {connection.conn_id!r} would be opened with psycopg2, and"
+            " psycopg 3 is needed: install psycopg[binary]>=3.2 and SQLAlchemy 2"
         )
         raise ConfigurationError(msg)
     from psycopg.rows import tuple_row

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseOperator
 
+from cdp_provider.core.exceptions import ConfigurationError
 from cdp_provider.core.run import Run, Window
 from cdp_provider.hooks.warehouse import WarehouseHook
 from cdp_provider.retries import CdpRetryPolicy
@@ -39,6 +40,18 @@ def run_of(context: Context) -> Run:
         window = Window(None, dag_run.run_after)
     map_index = getattr(context.get("ti"), "map_index", None)
     return Run(dag_run.dag_id, dag_run.run_id, window, -1 if map_index is None else map_index)
+
+
+def is_true(value: bool | str, name: str) -> bool:
+    """Yes or no, as templates write it.
+
+    :raises ConfigurationError: it is neither.
+    """
+    word = str(value).strip().lower()
+    if word not in ("true", "false"):
+        msg = f"{name} is {value!r}; give true or false, or a template that renders to one of them"
+        raise ConfigurationError(msg)
+    return word == "true"
 
 
 class CdpOperator(BaseOperator):

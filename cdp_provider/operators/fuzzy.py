@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from cdp_provider.core.identity import fuzzy
 from cdp_provider.operators.base import CdpOperator, run_of
+from cdp_provider.operators.review import ReviewOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,35 +37,16 @@ class ProposeLinksOperator(CdpOperator):
         return {**self.publish(context, report), "review": fuzzy.review(self.warehouse, run)}
 
 
-class ReviewLinksOperator(ApprovalOperator):
+class ReviewLinksOperator(ReviewOperator):
     """Asks a person to approve or reject the proposals; skipped when there are none.
 
-    Unlike the operator it is made from it lets what follows run after a rejection too: that is recorded.
+    What follows runs after a rejection too: that is recorded.
 
     :param proposed: the XCom of :class:`ProposeLinksOperator`.
     """
 
-    template_fields: Sequence[str] = (*ApprovalOperator.template_fields, "proposed")
-
-    def __init__(
-        self,
-        *,
-        proposed: Mapping[str, Any] | Any,
-        subject: str = "Are these profiles one person each?",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, subject: str = "Are these profiles one person each?", **kwargs: Any) -> None:
         super().__init__(subject=subject, **kwargs)
-        self.proposed = proposed
-
-    def execute(self, context: Context) -> Any:
-        self.body = self.proposed["review"]
-        if not self.body:
-            msg = "no proposal needs a review"
-            raise AirflowSkipException(msg)
-        return super().execute(context)
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        return HITLOperator.execute_complete(self, context, event)
 
 
 class AcceptLinksOperator(CdpOperator):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import TriggerRule
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from cdp_provider.core.exceptions import ConfigurationError
@@ -139,6 +140,82 @@ def test_task_ids_do_not_depend_on_the_order(project_file: Callable[..., Path]) 
         )
     )
     assert {"crm.land_visitors", "zoo.land_customers"} <= set(swapped.task_ids)
+
+
+SYNCS = ("known_to_mail", "all_to_mail")
+UPSERT = "upsert: {method: POST, path: /members, body: members}"
+GUARDED = (
+    ("{segment: known,", "{segment: known, mode: mirror, approve_above: 0.2,"),
+    (UPSERT, f"{UPSERT}\n    remove: {{method: POST, path: /gone, body: members}}"),
+)
+
+
+@pytest.fixture
+def guarded(project_file: Callable[..., Path]) -> CdpDag:
+    """One of its two syncs may not remove many without an approval."""
+    return CdpDag(project=project_file(*GUARDED))
+
+
+def test_removals_that_need_an_approval_are_two_steps_more(guarded: CdpDag) -> None:
+    assert {task.task_id: task.downstream_task_ids for task in guarded.tasks} == {
+        **EDGES,
+        "build_segments": {"run_report", "syncs.ask_known_to_mail", "syncs.all_to_mail"},
+        # an XCom that is read is an edge too
+        "syncs.ask_known_to_mail": {"syncs.approve_known_to_mail"},
+        "syncs.approve_known_to_mail": {"syncs.known_to_mail"},
+    }
+    ask, approve, sync = (guarded.get_task(f"syncs.{name}known_to_mail") for name in ("ask_", "approve_", ""))
+    assert sync.trigger_rule == TriggerRule.NONE_FAILED
+    assert approve.trigger_rule == ask.trigger_rule == TriggerRule.ALL_SUCCESS
+    assert (ask.outlets, approve.outlets, len(sync.outlets)) == ([], [], 1)
+    assert approve.defaults == ["Reject"]
+    assert approve.response_timeout == timedelta(hours=8)
+    assert "20%" in ask.doc_md
+    assert all(task.owner == "growth" and task.doc_md for task in (ask, approve, sync))
+    DagSerialization.to_dict(guarded)
+
+
+def test_default_args_reach_approvals_and_limits(project_file: Callable[..., Path]) -> None:
+    own = {"response_timeout": timedelta(days=2), "limits_conn_id": "my_redis"}
+    dag = CdpDag(project=project_file(*GUARDED), default_args=own)
+    assert dag.get_task("syncs.approve_known_to_mail").response_timeout == timedelta(days=2)
+    assert dag.get_task("syncs.all_to_mail").limits_conn_id == "my_redis"
+
+
+def test_what_a_run_may_be_asked_for(dag: CdpDag) -> None:
+    assert dag.params.dump() == {"dry_run": False, "full_resync": []}
+    assert dag.params.get_param("full_resync").schema["examples"] == ["known_to_mail", "all_to_mail"]
+    dag.params["full_resync"] = ["all_to_mail"]
+    with pytest.raises(ParamValidationError):
+        dag.params["full_resync"] = ["al_to_mail"]
+    for given, expected in (
+        ({"dry_run": False, "full_resync": []}, ("False", "False", "False")),
+        ({"dry_run": True, "full_resync": ["known_to_mail"]}, ("True", "True", "False")),
+    ):
+        one, other = (dag.get_task(f"syncs.{name}").prepare_for_execution() for name in SYNCS)
+        for task in (one, other):
+            task.render_template_fields({"params": given})
+        assert (one.only_preview, one.full_resync, other.full_resync) == expected
+
+
+def test_params_of_ones_own(project_file: Callable[..., Path]) -> None:
+    dag = CdpDag(project=project_file(), params={"dry_run": True, "mine": 1})
+    assert dag.params.dump() == {"dry_run": True, "full_resync": [], "mine": 1}
+
+
+def test_nothing_to_ask_for_without_syncs(project_file: Callable[..., Path]) -> None:
+    path = project_file()
+    path.write_text(path.read_text().partition("syncs:")[0])
+    assert CdpDag(project=path).params.dump() == {}
+
+
+def test_asking_for_approvals_costs_nothing_where_nobody_does(project_file: Callable[..., Path]) -> None:
+    program = (
+        "import sys; from cdp_provider.factory import CdpDag; CdpDag(project=sys.argv[1]);"
+        "costly = {'airflow.providers.standard.operators.hitl', 'fastapi', 'redis', 'splink'};"
+        "assert not costly & set(sys.modules), costly & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(project_file())], check=True, cwd=ROOT)
 
 
 def test_a_source_called_like_a_step(project_file: Callable[..., Path]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdp_provider.core.registry import load_project
-from cdp_provider.factory import docs
+from cdp_provider.factory import Node, docs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,3 +56,26 @@ def test_rules_set_by_hand_are_counted_and_never_quoted(project_file: Callable[.
     assert "Rules set by hand: 2 deny, 1 exclude." in page
     assert not any(value in page for value in ("eve@", "471"))
     assert "by hand" not in docs.of_dag(load_project(project_file()))
+
+
+def test_a_sync_says_its_limits_and_what_travels(project_file: Callable[..., Path]):
+    rate = "rate: {requests: 20, per: 1 second}"
+    daily = "rate: [{requests: 20, per: 1 second}, {records: 9000, per: 1 day, resets: Europe/Berlin}]"
+    for changes, words in (
+        ((), "At most 20 requests per 1 s."),
+        (((rate, daily),), "20 requests per 1 s and 9000 records per 86400 s (a day in Europe/Berlin)."),
+        (((f"    {rate}\n", ""),), "as many requests as the vendor documents"),
+    ):
+        project = load_project(project_file(*changes))
+        page = docs.of_task(project, Node("sync", "known_to_mail"))
+        assert words in page
+        assert "`rows` from `rows`" in page
+
+
+def test_consent_is_on_the_page(project_file: Callable[..., Path]):
+    consent = ("consent: {purposes: {newsletters: agreed}, suppressed: [agreed]}\nsyncs:\n",)
+    field = "traits: {rows:", "traits: {agreed: {type: exists, stream: crm.customers}, rows:"
+    page = docs.of_dag(load_project(project_file(("syncs:\n", *consent), field)))
+    assert "| newsletters | agreed |" in page
+    assert "one of these is true: `agreed`." in page
+    assert "Consent" not in docs.of_dag(load_project(project_file()))

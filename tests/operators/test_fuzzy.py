@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from cdp_provider.hooks.warehouse import WarehouseHook
 from cdp_provider.operators.fuzzy import AcceptLinksOperator, ProposeLinksOperator, ReviewLinksOperator
 from cdp_provider.testing import shop
 from tests.airflow_env import connection_json
+from tests.reviewer import Reviewer
 from tests.test_example_dags import own_database
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("default")
 
 EXAMPLE = Path(__file__).parents[2] / "dags" / "review_links.py"
-PATIENCE = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -52,59 +51,13 @@ def warehouse(
     return WarehouseHook("cdp_warehouse", schema="accounts").warehouse
 
 
-class Reviewer(threading.Thread):
-    """Waits until the task asks, and answers as the web page does."""
-
-    def __init__(self, answer: str) -> None:
-        super().__init__(daemon=True)
-        self._answer = answer
-        self._over = threading.Event()
-        self.asked: list[dict[str, Any]] = []
-        self.failure: str | None = None
-
-    def run(self) -> None:
-        from airflow.api_fastapi.app import create_app
-        from fastapi.testclient import TestClient
-
-        with TestClient(create_app(apps="core"), headers=_token()) as client:
-            while not self._over.wait(0.5):
-                found = client.get("/api/v2/dags/review_links/dagRuns/~/hitlDetails?response_received=false")
-                for detail in found.json().get("hitl_details", []):
-                    self._give(client, detail)
-
-    def _give(self, client: Any, detail: dict[str, Any]) -> None:
-        self.asked.append(detail)
-        run = detail["task_instance"]["dag_run_id"]
-        answered = client.patch(
-            f"/api/v2/dags/review_links/dagRuns/{run}/taskInstances/review/-1/hitlDetails",
-            json={"chosen_options": [self._answer], "params_input": {}},
-        )
-        if answered.status_code != 200:
-            self.failure = answered.text
-
-    def leave(self) -> None:
-        self._over.set()
-        self.join(PATIENCE)
-        assert self.failure is None, self.failure
-
-
-def _token() -> dict[str, str]:
-    from airflow.api_fastapi.app import create_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    manager = create_auth_manager()
-    manager.init()
-    token = manager.generate_jwt(SimpleAuthManagerUser(username="jo", role="admin"))
-    return {"Authorization": f"Bearer {token}"}
-
-
 @pytest.fixture
 def reviewer() -> Iterator[Callable[[str], Reviewer]]:
     """Returns a function: starts a person who gives that answer."""
     hired: list[Reviewer] = []
 
     def hire(answer: str) -> Reviewer:
-        hired.append(Reviewer(answer))
+        hired.append(Reviewer("review_links", "review", answer))
         hired[-1].start()
         return hired[-1]
 

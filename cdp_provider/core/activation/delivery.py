@@ -1,180 +1,303 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One batch to one destination: within its rate, patient with its troubles, and every record's end known."""
+"""Records to one destination: within its limits, many requests at once, and every record's end known."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import random
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from cdp_provider.core.activation.destinations.base import Outcome, Result
-from cdp_provider.core.exceptions import DataError, DeliveryError, RateLimitedError, UnavailableError
-from cdp_provider.core.http import Response
+from cdp_provider.core.activation.batches import Batches, idempotency_key
+from cdp_provider.core.activation.client import Client
+from cdp_provider.core.activation.destinations.answers import without_values
+from cdp_provider.core.activation.destinations.base import Outcome, Refused, Result
+from cdp_provider.core.activation.encoding import encode
+from cdp_provider.core.activation.journal import Journal
+from cdp_provider.core.activation.limiter import Limiter
+from cdp_provider.core.activation.limits import SqliteLimits
+from cdp_provider.core.activation.line import Line, Patience, StoppedError, Traffic
+from cdp_provider.core.exceptions import (
+    CdpError,
+    ConfigurationError,
+    DataError,
+    DeliveryError,
+    RateLimitedError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import threading
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
-    from cdp_provider.core.activation.destinations.base import DestinationKind, Record
-    from cdp_provider.core.activation.limiter import Throttle
-    from cdp_provider.core.http import HttpClient
+    from cdp_provider.core.activation.batches import Batch
+    from cdp_provider.core.activation.destinations.base import DestinationKind, Operation, Record
 
-#: Statuses that refuse a batch as a whole because of what it holds.
-_REFUSED = frozenset({400, 409, 413, 422})
+__all__ = ["Patience", "StoppedError", "deliver"]
 
+#: Batches whose results wait to be written, at most, for each request at a time: what a crash sends again.
+_UNWRITTEN = 4
 
-@dataclass(frozen=True)
-class Patience:
-    """How much trouble a delivery bears before its task ends, for Airflow to try again later.
+#: Without a network in between there is little to wait for, and such batches are large.
+_LOCAL_IN_FLIGHT = 4
 
-    :param max_wait: seconds that a worker sleeps at a time for the rate limit; a longer wait is raised.
-    :param throttles: answers 429 to one request.
-    :param tries: of one request that gets no usable answer.
-    :param pause: seconds before the second try; doubled, with jitter, before each further one.
-    :param refusals: batches in a row of which every record is refused; one is enough for a sync of which the
-        destination has never taken a record.
-    """
-
-    max_wait: float = 60.0
-    throttles: int = 10
-    tries: int = 4
-    pause: float = 0.5
-    refusals: int = 3
+#: Seconds between two looks at whether the task shall stop.
+_GLANCE = 0.1
 
 
-class Delivery:
-    """Brings batches of one sync to its destination, one request at a time.
+def deliver(
+    kind: DestinationKind,
+    target: Any,
+    chunks: Iterable[Sequence[Record]],
+    *,
+    write: Callable[[Sequence[Result]], None],
+    patience: Patience | None = None,
+    limiter: Limiter | None = None,
+    proven: bool = True,
+    probe: bool = False,
+    stop: threading.Event | None = None,
+) -> int:
+    """Bring records to a destination.
 
+    A batch that is refused as a whole is halved until each culprit stands alone. The first error that ends
+    the delivery lets what is on its way come to its end.
+
+    :param target: what the connection became; see :class:`~.destinations.base.Line`.
+    :param chunks: records in the order of sending; read from another thread, a chunk ahead.
+    :param write: keeps results; called from another thread, one call at a time, before an error is raised
+        with everything that is known by then.
+    :param limiter: the account's; without one, only what the destination says of its limits is obeyed.
     :param proven: the destination has taken records of this sync before.
-    :ivar requests: how many were sent, each try counted.
+    :param probe: try one batch alone first, once.
+    :param stop: set when the task shall end.
+    :returns: requests sent, each try counted.
+    :raises RateLimitedError: the account is busy for longer than a worker waits; with ``retry_after``.
+    :raises UnavailableError: no usable answer; what was sent may or may not have been applied.
+    :raises ConfigurationError: credentials, path or connection are wrong.
+    :raises DeliveryError: whole batches are refused, and each of their records alone too.
+    :raises StoppedError: `stop` was set.
     """
+    patience = patience or Patience()
+    limiter = limiter or Limiter(SqliteLimits(":memory:"), "", {}, patience.max_wait)
+    traffic = Traffic(kind, target, patience, limiter, Journal(write))
+    try:
+        asyncio.run(_Delivery(traffic, proven=proven, stop=stop).run(iter(chunks), probe=probe))
+    except CdpError as error:
+        error.requests = traffic.requests  # type: ignore[attr-defined]
+        raise
+    return traffic.requests
 
-    def __init__(
-        self,
-        kind: DestinationKind,
-        client: HttpClient,
-        throttle: Throttle,
-        patience: Patience,
-        *,
-        proven: bool = False,
-    ) -> None:
-        self.kind = kind
-        self._client = client
-        self._throttle = throttle
-        self._patience = patience
+
+class _Delivery:
+    """One sync's records on their way; see :func:`deliver`."""
+
+    def __init__(self, traffic: Traffic, *, proven: bool, stop: threading.Event | None) -> None:
+        self._traffic = traffic
+        self._kind = traffic.kind
+        self._stop = stop
         self._proven = proven
         self._refusals = 0
-        self.requests = 0
+        local = traffic.kind.transport != "http"
+        self._in_flight = _LOCAL_IN_FLIGHT if local else traffic.patience.in_flight
+        self._tasks: set[asyncio.Task[None]] = set()
+        fields = self._kind.sync.fields.items()
+        self._if_empty = [name for name, field in fields if field.write == "if_empty"]
 
-    def deliver(self, batch: Sequence[Record], results: list[Result]) -> None:
-        """Bring one batch, whose records share an operation.
+    async def run(self, chunks: Iterator[Sequence[Record]], *, probe: bool) -> None:
+        """Everything that `chunks` hold."""
+        async with AsyncExitStack() as stack:
+            if self._kind.transport == "http":
+                client = Client(self._traffic.target, connections=self._traffic.patience.in_flight)
+                self._traffic.client = await stack.enter_async_context(client)
+            stack.push_async_callback(self._traffic.limiter.close)
+            glance = asyncio.create_task(self._glance())
+            try:
+                await self._dispatch(chunks, probe=probe)
+            except BaseException as error:  # noqa: BLE001 - raised below, once all answers are written
+                self._traffic.fail(error)
+            await self._drain()
+            glance.cancel()
+            await self._traffic.journal.close()
+        if self._traffic.error is not None:
+            raise self._traffic.error
 
-        A batch that is refused as a whole is halved until each culprit stands alone.
+    async def _dispatch(self, chunks: Iterator[Sequence[Record]], *, probe: bool) -> None:
+        """Start a task for each batch, as long as nothing has gone wrong."""
+        slots = asyncio.Semaphore(self._in_flight)
+        unwritten = asyncio.Semaphore(self._in_flight * _UNWRITTEN)
+        operation: Operation | None = None
+        busy: set[int | None] = set()
+        async with aclosing(self._batches(chunks)) as batches:
+            async for batch in batches:
+                if batch.operation != operation or probe:
+                    # A record that changed the spelling of its key is removed before it is sent anew.
+                    await self._drain()
+                    operation = batch.operation
+                if operation == "event":
+                    busy = await self._in_order(batch, busy)
+                await unwritten.acquire()
+                await slots.acquire()
+                if self._traffic.error is not None:
+                    return
+                task = asyncio.create_task(self._bring(batch, slots))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(lambda _: unwritten.release())
+                if probe:
+                    self._traffic.probing, probe = True, False
+                    await self._drain()
+                    self._traffic.probing = False
 
-        :param results: filled as results become known, so that an error part way takes nothing back.
-        :raises RateLimitedError: the destination is busy for longer than a worker waits.
-        :raises UnavailableError: no usable answer; what was sent may or may not have been applied.
-        :raises ConfigurationError: credentials, path or connection are wrong.
-        :raises DeliveryError: whole batches are refused, and each of their records alone too.
-        """
-        waiting, refused = [batch], 0
+    async def _in_order(self, batch: Batch, busy: set[int | None]) -> set[int | None]:
+        """Events of one profile arrive in their order: wait for those on their way, if there are any."""
+        profiles = {record.profile_id for record in batch.records}
+        if busy & profiles or len(busy) > 100_000:
+            await self._drain()
+            return profiles
+        return busy | profiles
+
+    async def _batches(self, chunks: Iterator[Sequence[Record]]) -> AsyncGenerator[Batch]:
+        """Batches, while the next chunk is read already."""
+        batches = Batches(self._kind)
+        coming = asyncio.create_task(asyncio.to_thread(next, chunks, None))
+        try:
+            while (records := await coming) is not None:
+                coming = asyncio.create_task(asyncio.to_thread(next, chunks, None))
+                for batch in batches.cut(records):
+                    yield batch
+            for batch in batches.rest():
+                yield batch
+        finally:
+            with suppress(CdpError):
+                await coming
+
+    async def _drain(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _glance(self) -> None:
+        while self._stop is not None:
+            if self._stop.is_set():
+                msg = f"the sync {self._kind.sync.name} was told to stop; the next try goes on from there"
+                self._traffic.fail(StoppedError(msg))
+                return
+            await asyncio.sleep(_GLANCE)
+
+    async def _bring(self, batch: Batch, slots: asyncio.Semaphore) -> None:
+        results = list(batch.unsent)
+        try:
+            if batch.records:
+                await self._settle(batch, results)
+        except asyncio.CancelledError:
+            if self._traffic.error is None:
+                raise
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self._traffic.fail(error)
+        slots.release()
+        try:
+            await self._traffic.journal.write(results)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self._traffic.fail(error)
+
+    async def _settle(self, batch: Batch, results: list[Result]) -> None:
+        """Send a batch, halving what is refused; `results` are filled as they become known."""
+        operation: Operation = batch.operation
+        if operation == "clear":
+            operation = "upsert" if "upsert" in self._kind.capabilities.operations else "update"
+        waiting = [(batch.records, batch.items)]
+        refused = 0
         while waiting:
-            part = waiting.pop()
-            key = idempotency_key(self.kind.sync.name, part)
-            answer = self._answer_to(part, key, results)
-            if isinstance(answer, Response) and len(part) > 1:
-                middle = len(part) // 2
-                waiting += [part[middle:], part[:middle]]
-                continue
-            if isinstance(answer, Response):
+            records, items = waiting.pop()
+            line = Line(self._traffic, idempotency_key(self._kind.sync.name, records), records)
+            try:
+                outcomes = await self._exchange(line, operation, records, items)
+            except Refused as refusal:
+                if len(records) > 1:
+                    middle = len(records) // 2
+                    waiting.append((records[middle:], items[middle:]))
+                    waiting.append((records[:middle], items[:middle]))
+                    continue
                 refused += 1
-                answer = [_refusal(answer)]
-            results += [Result(record, outcome, key) for record, outcome in zip(part, answer, strict=True)]
-            self._proven |= any(outcome.taken for outcome in answer)
-        self._judge(len(batch), refused)
+                reason = without_values(str(refusal), records[0])
+                outcomes = [Outcome("rejected", reason, refusal.status)]
+            except RateLimitedError:
+                outcome = Outcome(
+                    "throttled" if self._traffic.repeatable else "retryable", "the account is busy"
+                )
+                results += [Result(record, outcome, line.idempotency_key) for record in records]
+                raise
+            except (UnavailableError, StoppedError, ConfigurationError) as error:
+                outcome = Outcome("retryable" if line.unseen else "ambiguous", str(error))
+                results += [Result(record, outcome, line.idempotency_key) for record in records]
+                raise
+            except asyncio.CancelledError:
+                if line.noted and line.unseen:
+                    outcome = Outcome("retryable", "called off while it waited for its moment")
+                    results += [Result(record, outcome, line.idempotency_key) for record in records]
+                raise
+            self._keep(records, outcomes, line, results)
+        self._judge(len(batch.records), refused)
+
+    def _keep(
+        self, records: Sequence[Record], outcomes: Sequence[Outcome], line: Line, results: list[Result]
+    ) -> None:
+        key, status = line.idempotency_key, line.status
+        # Most records of a batch share one outcome, the very same object.
+        told: dict[int, Outcome] = {}
+        for record, outcome in zip(records, outcomes, strict=True):
+            full = told.get(id(outcome))
+            if full is None:
+                full = outcome if outcome.status or not status else replace(outcome, status=status)
+                told[id(outcome)] = full
+                self._proven = self._proven or outcome.state == "accepted"
+            results.append(Result(record, full, key))
 
     def _judge(self, size: int, refused: int) -> None:
         """Halving batch after batch of a sync that is wrong as a whole would go on for hours."""
         self._refusals = self._refusals + 1 if refused == size > 1 else 0
-        if self._refusals >= (self._patience.refusals if self._proven else 1):
+        if self._refusals >= (self._traffic.patience.refusals if self._proven else 1):
             msg = (
-                f"destination {self.kind.destination.name} refused a batch of {refused} records and then"
+                f"destination {self._kind.destination.name} refused a batch of {refused} records and then"
                 " each of them alone; the ledger holds its reasons. Check how the destination is described"
                 " and what the sync maps"
             )
             raise DeliveryError(msg)
 
-    def _answer_to(self, part: Sequence[Record], key: str, results: list[Result]) -> list[Outcome] | Response:
-        """One outcome per record, or the answer that refuses the whole part."""
-        try:
-            return self._exchange(part, key)
-        except RateLimitedError:
-            results += [Result(record, Outcome("throttled"), key) for record in part]
-            raise
-        except UnavailableError as error:
-            results += [Result(record, Outcome("ambiguous", str(error)), key) for record in part]
-            raise
-
-    def _exchange(self, part: Sequence[Record], key: str) -> list[Outcome] | Response:
-        """Send until there is an answer to use; the same request and key each time."""
-        operation = part[0].operation
-        request = self.kind.request(operation, part)
-        headers = {"Idempotency-Key": key, **request.headers}
-        throttled = failed = 0
-        while True:
-            self._throttle.wait()
-            self.requests += 1
+    async def _exchange(
+        self, line: Line, operation: Operation, records: Sequence[Record], items: Sequence[bytes]
+    ) -> Sequence[Outcome]:
+        """Outcomes of the records; an answer that cannot be read is asked for again."""
+        if self._if_empty and operation in ("upsert", "update"):
+            records, items = await self._without_present(line, operation, records)
+        for failed in range(1, self._traffic.tries + 1):
+            line.begin()
             try:
-                response = self._client.send(
-                    request.method, request.path, json=orjson.Fragment(request.json), headers=headers
-                )
-                if response.status in _REFUSED:
-                    return response
-                response.raise_for_status()
-                return self.kind.outcomes(operation, response, part)
-            except RateLimitedError as error:
-                throttled += 1
-                self._throttle.block(1.0 if error.retry_after is None else error.retry_after)
-                if throttled >= self._patience.throttles:
-                    raise
-            except (UnavailableError, DataError) as error:
-                failed += 1
-                if failed >= self._patience.tries:
+                return await self._kind.deliver(line, operation, records, items)
+            except DataError as error:
+                if failed == self._traffic.tries or not self._traffic.repeatable:
                     msg = f"{error} (tried {failed} times)"
-                    raise UnavailableError(msg, retry_after=getattr(error, "retry_after", None)) from error
-                self._back_off(error, failed)
+                    raise UnavailableError(msg) from None
+                await line.back_off(failed)
+        raise AssertionError
 
-    def _back_off(self, error: UnavailableError | DataError, failed: int) -> None:
-        if isinstance(error, UnavailableError) and error.retry_after is not None:
-            self._throttle.block(error.retry_after)
-            return
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, keeps no secret
-        time.sleep(self._patience.pause * 2 ** (failed - 1) * jitter)
-
-
-def idempotency_key(sync: str, records: Sequence[Record]) -> str:
-    """The same for every try of the same payloads of the same records, in any process; else another.
-
-    A payload that returns later (A, then B, then A again) was intended by another window, and a record that
-    got an answer counts it, so neither meets the stored answer of the earlier request.
-    """
-    digest = hashlib.sha256(sync.encode())
-    for record in records:
-        parts = (
-            record.operation,
-            record.record_key,
-            record.payload_hash,
-            str(record.attempts),
-            record.intended.isoformat(),
-        )
-        digest.update(("\x1e" + "\x1f".join(parts)).encode())
-    return digest.hexdigest()[:32]
-
-
-def _refusal(response: Response) -> Outcome:
-    """Why a record that stood alone was refused, in the vendor's own words."""
-    said = response.body[:300].decode("utf-8", "replace")
-    return Outcome("rejected", f"answered {response.status}: {said}")
+    async def _without_present(
+        self, line: Line, operation: Operation, records: Sequence[Record]
+    ) -> tuple[Sequence[Record], Sequence[bytes]]:
+        """The records without those ``if_empty`` fields that have a value at the destination."""
+        empty = await self._kind.empty(line, records, self._if_empty)
+        without = [
+            replace(
+                record,
+                fields={
+                    name: value
+                    for name, value in record.fields.items()
+                    if name not in self._if_empty or name in fields
+                },
+            )
+            for record, fields in zip(records, empty, strict=True)
+        ]
+        items = [encode(self._kind.item(operation, record)) for record in without]
+        # What stands at the destination by now is part of the request, so of its key too.
+        line.idempotency_key += "-" + hashlib.sha256(b"\x1e".join(items)).hexdigest()[:8]
+        return without, items

@@ -1,315 +1,389 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a destination should hold against what it has acknowledged: the records that have to travel."""
+"""What a destination should hold against what it has acknowledged: the records that have to travel.
+
+One statement joins the profiles with the ledger and keeps what differs; everything after it looks only at the
+difference.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import orjson
-
-from cdp_provider.core.activation.destinations.base import Record
-from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
+from cdp_provider.core.activation import notes, outbox
+from cdp_provider.core.activation.outbox import Outbox
+from cdp_provider.core.activation.shape import NOTE, STAMP_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    import pyarrow as pa
-
-    from cdp_provider.core.activation.destinations.base import DestinationKind, Operation
-    from cdp_provider.core.project.activation import Sync
+    from cdp_provider.core.activation.shape import Shape
     from cdp_provider.core.run import Run
-    from cdp_provider.core.warehouse import Session, Warehouse
+    from cdp_provider.core.warehouse import Session
 
-#: Records that cannot be sent have no key of their own in the ledger; a key that looks so cannot be sent.
-_INVALID_KEY = "profile_id="
-#: Stands for the payload of a removal.
-_REMOVAL = "remove"
-_NOT_FINITE = "('nan', 'infinity', '-infinity', 'inf', '-inf')"
-_ROWS_PER_CHUNK = 5_000
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How profiles become records of one sync.
-
-    :param types: engine type of each column of ``profiles``, in lower case.
-    :param salt: changes when the mapping or the target does, so that everything is sent anew.
-    """
-
-    sync: Sync
-    types: Mapping[str, str]
-    salt: str
-    removes: bool
-    folds_keys: bool
-
-    @classmethod
-    def of(cls, session: Session, kind: DestinationKind) -> Shape:
-        """Held against the table ``profiles`` as it stands.
-
-        :raises NotFoundError: there is no such table.
-        :raises ConfigurationError: a mapped column is missing in it, or a mirror cannot remove.
-        """
-        sync, capabilities = kind.sync, kind.capabilities
-        types = {name: engine_type.lower() for name, engine_type in session.columns("profiles").items()}
-        if not types:
-            msg = f"sync {sync.name} has no table profiles to read; build the profiles first"
-            raise NotFoundError(msg)
-        if missing := sorted({sync.key, *sync.fields.values()} - set(types)):
-            msg = (
-                f"sync {sync.name} maps {', '.join(missing)}, which the table profiles does not have; build"
-                " the profiles with the present project first, or correct the sync"
-            )
-            raise ConfigurationError(msg)
-        removes = sync.mode == "mirror"
-        if removes and not capabilities.removes:
-            msg = (
-                f"sync {sync.name} is a mirror, but destination {sync.destination} describes no way to remove"
-                " records; describe remove, or use mode: upsert"
-            )
-            raise ConfigurationError(msg)
-        target = [sync.destination, sorted(sync.parameters.items()), list(sync.fields)]
-        salt = hashlib.sha256(json.dumps(target).encode()).hexdigest()[:16]
-        return cls(sync, types, salt, removes, capabilities.folds_keys)
-
-    def key_sql(self, warehouse: Warehouse) -> str:
-        """The record's key as text."""
-        text = f"trim(cast(p.{warehouse.quote(self.sync.key)} as varchar))"
-        return f"lower({text})" if self.folds_keys else text
-
-    def hash_sql(self, warehouse: Warehouse) -> str:
-        """Hash of the payload: every value with its length before it, so that no two payloads look alike;
-        null has none."""
-        parts = ["cast(:salt as varchar)"]
-        for column in self.sync.fields.values():
-            text = f"cast(p.{warehouse.quote(column)} as varchar)"
-            parts.append(f"coalesce(cast(length({text}) as varchar) || ':' || {text}, '-')")
-        return warehouse.hash_text(" || ".join(parts))
-
-    def fault_sql(self, warehouse: Warehouse) -> str:
-        """Why a payload has no JSON form; null for most."""
-        cases = [
-            f"when lower(cast(p.{warehouse.quote(column)} as varchar)) in {_NOT_FINITE}"
-            f" then 'the value of {column} is not a finite number'"
-            for column in self.sync.fields.values()
-            if self.types[column] in ("double", "double precision")
-        ]
-        return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
-
-    def key(self, text: str) -> str | int:
-        """The key as the destination gets it: whole numbers stay numbers."""
-        return int(text) if self.types[self.sync.key] in ("bigint", "integer", "smallint") else text
+#: Columns of the ledger that the difference needs; there they begin with ``l_``.
+_LEDGER = (
+    "record_key",
+    "profile_id",
+    "payload_hash",
+    "attempted_hash",
+    "state",
+    "operation",
+    "attempts",
+    "refusals",
+    "place",
+    "sent",
+    "window_end",
+)
+#: The destination did not take the last payload, and that is certain.
+_REFUSED = "l_state in ('rejected', 'dead', 'invalid')"
+_REMOVALS = "('remove', 'archive', 'clear')"
+#: Rejected before, and it may be tried again: by a later window, or because it was released.
+_AGAIN = (
+    "(l_state = 'rejected' and coalesce(l_refusals, 0) < :max_attempts"
+    " and (l_window_end < :window_end or coalesce(l_refusals, 0) = 0))"
+)
+#: A profile that has a record; one that has none; a record without a profile.
+VALID = "(profile_id is not null and reason is null)"
+NOTED = "(profile_id is not null and reason is not null)"
+_KEYED = f"(profile_id is not null and not starts_with(record_key, '{NOTE}'))"
+ALONE = f"(profile_id is null and l_record_key is not null and not starts_with(l_record_key, '{NOTE}'))"
 
 
 @dataclass(frozen=True)
 class Plan:
     """What has to travel.
 
-    :param desired: profiles that the sync speaks of.
-    :param invalid: of these, without a usable key or payload.
-    :param proven: the destination has acknowledged records of this sync before.
+    :param outbox: where it waits.
+    :param desired: profiles (or events) that the sync speaks of.
+    :param invalid: profiles without a usable key or payload.
+    :param withheld: profiles whose data may not go there.
+    :param creates: records that the destination does not hold yet; events too.
+    :param updates: records that it holds with another payload.
+    :param removals: records that it shall remove, archive or clear.
+    :param acknowledged: records that it holds, by what it said.
+    :param withheld_removals: removals that wait for an approval; not among `removals`.
+    :param proven: it has acknowledged records of this sync before.
     """
 
-    shape: Shape
-    rows: pa.Table
+    outbox: Outbox
     desired: int
     invalid: int
+    withheld: int
+    creates: int
+    updates: int
+    removals: int
+    acknowledged: int
+    withheld_removals: int
     proven: bool
 
-    def batches(self, size: int) -> Iterator[list[Record]]:
-        """Records in batches of at most `size`: removals first, so that a record that changed the spelling of
-        its key is not taken away again; then what an earlier window left open, in the batches it had.
-
-        A batch never mixes operations or windows, and the order is always the same: after a crash the records
-        still open make up the same batches again.
-        """
-        batch: list[Record] = []
-        for record in self._records():
-            last = batch[-1] if batch else record
-            same = (last.operation, last.intended) == (record.operation, record.intended)
-            if len(batch) == size or not same:
-                yield batch
-                batch = []
-            batch.append(record)
-        if batch:
-            yield batch
-
-    def _records(self) -> Iterator[Record]:
-        names = list(self.shape.sync.fields)
-        is_json = [
-            self.shape.types[column] in ("json", "jsonb") for column in self.shape.sync.fields.values()
-        ]
-        for chunk in self.rows.to_batches(max_chunksize=_ROWS_PER_CHUNK):
-            columns = [column.to_pylist() for column in chunk.columns]
-            for key, operation, payload_hash, attempts, intended, *values in zip(*columns, strict=True):
-                fields = {
-                    name: orjson.Fragment(value) if raw and value is not None else value
-                    for name, raw, value in zip(names, is_json, values, strict=True)
-                }
-                yield Record(
-                    record_key=key,
-                    key=self.shape.key(key),
-                    fields=fields if operation == "upsert" else {},
-                    operation=cast("Operation", operation),
-                    payload_hash=payload_hash,
-                    attempts=attempts,
-                    intended=intended,
-                )
+    @property
+    def total(self) -> int:
+        """Records that have to travel."""
+        return self.creates + self.updates + self.removals
 
 
-def plan(session: Session, shape: Shape, run: Run) -> Plan:
-    """Find what has to travel and note in the ledger that it is on its way. Call it inside a transaction.
+@dataclass(frozen=True)
+class Preview:
+    """What a run would do; see :class:`Plan`.
+
+    :param invalid: reason -> profiles.
+    :param withheld: reason -> profiles.
+    :param removals: all of them, whether they need an approval or not.
+    :param needs_approval: they do.
+    """
+
+    desired: int
+    creates: int
+    updates: int
+    removals: int
+    acknowledged: int
+    invalid: Mapping[str, int]
+    withheld: Mapping[str, int]
+    needs_approval: bool
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Of the records that have to travel.
+
+    :param new_removals: removals that no killed task has left.
+    :param invalid: records that were, before they changed.
+    """
+
+    desired: int
+    creates: int
+    updates: int
+    removals: int
+    new_removals: int
+    invalid: int
+
+    def above(self, share: float | None, acknowledged: int) -> bool:
+        return share is not None and self.removals > share * acknowledged
+
+
+def plan(session: Session, shape: Shape, run: Run, *, resync: str | None, claim: str, approved: bool) -> Plan:
+    """Find what has to travel, put it into the outbox, and note in the ledger that it is on its way. Call it
+    inside a transaction, once the answers of earlier tries are folded in.
 
     A record that has been answered and has not changed since is left alone, within the same window for good
     and in later ones unless it was rejected less than ``max_attempts`` times.
+
+    :param resync: name of a full resync: where it is another one than the last, all travels anew.
+    :param claim: name of the task that takes the sync over; the outbox of an older one stops.
+    :param approved: removals above the sync's ``approve_above`` may travel.
     """
-    sync = shape.sync
-    values = {
-        "sync": sync.name,
-        "segment": sync.segment,
-        "salt": shape.salt,
+    sync, warehouse = shape.sync, session.warehouse
+    values = _values(shape, run, _claim(session, sync.name, claim, resync))
+    counts = _find(session, shape, values)
+    notes.keep(session, shape, values)
+    _settle(session, shape, values)
+    acknowledged, removed, invalid, withheld, last = _ledger(session, values)
+    waits = not approved and counts.above(sync.approve_above, acknowledged)
+    if counts.creates + counts.updates + counts.removals:
+        start = 0 if last is None else last + 1
+        open_rows = f"{open_sql(shape)}{f' where operation not in {_REMOVALS}' if waits else ''}"
+        outbox.fill(session, shape, open_rows, values, start, 0 if waits else counts.new_removals)
+        _note_pending(session, shape, values)
+    else:
+        session.execute(f"drop table if exists {warehouse.table(outbox.name(sync.name))}")
+    return Plan(
+        outbox=Outbox(shape, claim),
+        desired=counts.desired,
+        invalid=invalid - counts.invalid,
+        withheld=withheld,
+        creates=counts.creates,
+        updates=counts.updates,
+        removals=0 if waits else counts.removals,
+        acknowledged=acknowledged,
+        withheld_removals=counts.removals if waits else 0,
+        proven=acknowledged + removed > 0,
+    )
+
+
+def preview(session: Session, shape: Shape, run: Run, *, resync: str | None = None) -> Preview:
+    """What :func:`plan` would find. Writes nothing but tables of the session."""
+    standing = session.scalar(
+        f"select resync from {session.warehouse.table('sync_state')} where sync = :sync",
+        {"sync": shape.sync.name},
+    )
+    values = _values(shape, run, (resync if resync is not None else standing) or "")
+    counts = _find(session, shape, values)
+    reasons = notes.reasons(session, values)
+    acknowledged = _ledger(session, values)[0]
+    return Preview(
+        desired=counts.desired,
+        creates=counts.creates,
+        updates=counts.updates,
+        removals=counts.removals,
+        acknowledged=acknowledged,
+        invalid={reason: count for state, reason, count in reasons if state == "invalid"},
+        withheld={reason: count for state, reason, count in reasons if state == "withheld"},
+        needs_approval=counts.above(shape.sync.approve_above, acknowledged),
+    )
+
+
+def _values(shape: Shape, run: Run, resync: str) -> dict[str, Any]:
+    return {
+        **shape.reasons,
+        "sync": shape.sync.name,
+        "segment": shape.sync.segment,
+        "seed": shape.seed(run, resync),
         "window_end": run.window.end,
         "run_id": run.run_id,
-        "max_attempts": sync.max_attempts,
-        "removes": shape.removes,
+        "max_attempts": shape.sync.max_attempts,
     }
-    _find_desired(session, shape, values)
-    desired, invalid = _note_invalid(session, values)
-    _find_open(session, values)
-    _note_pending(session, values)
-    acknowledged = session.scalar(
-        f"select count(*) from {session.warehouse.table('sync_ledger')}"
-        " where sync = :sync and (payload_hash is not null or state = 'removed')",
+
+
+def _claim(session: Session, sync: str, claim: str, resync: str | None) -> str:
+    """Take the sync over; returns the full resync that is in force."""
+    table = session.warehouse.table("sync_state")
+    values: dict[str, Any] = {"sync": sync, "claim": claim}
+    known = session.one(f"select resync from {table} where sync = :sync", values)
+    values["resync"] = (known[0] if known else "") if resync is None else resync
+    session.execute(
+        f"update {table} set claim = :claim, resync = :resync where sync = :sync"
+        if known
+        else f"insert into {table} (sync, claim, resync, failures) values (:sync, :claim, :resync, 0)",
         values,
     )
-    return Plan(shape, _read(session, shape), desired, invalid, acknowledged > 0)
+    return str(values["resync"])
 
 
-def _find_desired(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
-    """Fill ``sync_desired``, one row per profile: ``keyed`` when its key is usable and its own, ``reason``
-    when it cannot be sent. Of profiles that share a key the oldest has it."""
+def _find(session: Session, shape: Shape, values: Mapping[str, Any]) -> _Counts:
+    """Fill the session's table ``sync_diff``, and count what is in it."""
+    _differ(session, shape, values)
+    session.analyze("sync_diff")
+    found = session.one(
+        f"select count(*), count(case when {_KEYED} and l_profile_id <> profile_id then 1 end),"
+        f" count(case when {_KEYED} then 1 end),"
+        " count(case when profile_id is null and l_record_key is null then 1 end) from sync_diff"
+    )
+    differing, contested, keyed, strangers = cast("tuple[int, int, int, int]", found)
+    desired = session.scalar(shape.total_sql(session.warehouse), values) - strangers
+    if contested:
+        _add_holders(session, shape, values)
+    if keyed:
+        _judge_doubles(session)
+    if keyed and shape.sync.mode == "event":
+        _drop_told(session, values)
+    if not differing:
+        return _Counts(desired, 0, 0, 0, 0, 0)
+    removal = f"operation in {_REMOVALS}"
+    counts = session.one(
+        f"select count(case when not {removal} and l_payload_hash is null then 1 end),"
+        f" count(case when not {removal} and l_payload_hash is not null then 1 end),"
+        f" count(case when {removal} then 1 end), count(case when {removal} and not kept then 1 end),"
+        f" count(case when l_state = 'invalid' then 1 end) from ({open_sql(shape)}) o",
+        values,
+    )
+    return _Counts(desired, *cast("tuple[int, int, int, int, int]", counts))
+
+
+def _differ(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
+    """The difference, in one statement: profiles whose ledger row does not say that all is done, and rows of
+    the ledger that have something to lose and no profile."""
     warehouse = session.warehouse
-    key = shape.key_sql(warehouse)
-    members = (
-        f" join {warehouse.table('memberships')} m"
-        " on m.profile_id = p.profile_id and m.segment = :segment and m.left_at is null"
-        if shape.sync.segment
-        else ""
-    )
-    session.execute("drop table if exists sync_desired")
+    same = "" if shape.once else " and l.payload_hash = d.payload_hash"
+    idle = "l.state = 'removed'" if shape.leaves else "l.state not in ('invalid', 'withheld')"
+    ledger = ", ".join(f"l.{name} as l_{name}" for name in _LEDGER)
+    session.execute("drop table if exists sync_diff")
     session.execute(
-        "create temporary table sync_desired as"
-        " select profile_id, record_key, payload_hash, key_fault is null as keyed,"
-        " coalesce(key_fault, fault) as reason from ("
-        " select c.*, case when record_key is null or record_key = '' then 'the key is empty'"
-        f" when record_key like '{_INVALID_KEY}%' then 'the key begins with {_INVALID_KEY}'"
-        " when place > 1 then 'another profile has the same key' end as key_fault from ("
-        f" select p.profile_id, {key} as record_key, {shape.hash_sql(warehouse)} as payload_hash,"
-        f" {shape.fault_sql(warehouse)} as fault,"
-        f" row_number() over (partition by {key} order by p.profile_id) as place"
-        f" from {warehouse.table('profiles')} p{members}) c) judged",
+        f"create temporary table sync_diff as select d.*, {ledger}"
+        f" from ({shape.desired_sql(warehouse)}) d"
+        f" full join (select * from {warehouse.table('sync_ledger')} where sync = :sync) l"
+        # A planner takes "= 1" for something rare, and counts on few rows and works in parallel.
+        " on l.record_key = d.record_key where case when l.record_key is null then 1"
+        f" when l.profile_id = d.profile_id and l.state = 'accepted' and d.reason is null{same} then 0"
+        f" when l.profile_id = d.profile_id and l.reason = d.reason and starts_with(l.record_key, '{NOTE}')"
+        " and l.state = case when d.withheld then 'withheld' else 'invalid' end then 0"
+        f" when d.profile_id is null and {idle} then 0 else 1 end = 1",
         values,
     )
-    session.analyze("sync_desired")
 
 
-def _note_invalid(session: Session, values: Mapping[str, Any]) -> tuple[int, int]:
-    """Bring the ledger's invalid records in line; only new ones are logged. Returns all, and invalid ones."""
-    ledger, log = session.warehouse.table("sync_ledger"), session.warehouse.table("delivery_log")
-    desired, invalid = cast(
-        "tuple[int, int]", session.one("select count(*), count(reason) from sync_desired")
-    )
-    key = f"'{_INVALID_KEY}' || cast(d.profile_id as varchar)"
-    own = "l.sync = :sync and l.state = 'invalid'"
+def _add_holders(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
+    """Profiles that hold a key that another one wants too, and do not differ themselves."""
+    ledger = ", ".join(f"l_{name}" for name in _LEDGER)
     session.execute(
-        f"delete from {ledger} l where {own} and not exists"
-        f" (select 1 from sync_desired d where d.reason is not null and {key} = l.record_key)",
+        f"insert into sync_diff select d.*, {', '.join(f'c.l_{name}' for name in _LEDGER)}"
+        f" from ({shape.desired_sql(session.warehouse)}) d join (select distinct {ledger} from sync_diff"
+        f" where {_KEYED} and l_profile_id <> profile_id) c"
+        " on c.l_profile_id = d.profile_id and c.l_record_key = d.record_key"
+        " where not exists (select 1 from sync_diff s"
+        " where s.profile_id = d.profile_id and s.record_key = d.record_key)",
         values,
     )
-    if invalid:
-        session.execute(
-            f"update {ledger} l set reason = d.reason from sync_desired d"
-            f" where {own} and d.reason is not null and l.record_key = {key} and l.reason <> d.reason",
-            values,
-        )
-        new = (
-            f"from sync_desired d left join {ledger} l on {own} and l.record_key = {key}"
-            " where d.reason is not null and l.record_key is null"
-        )
-        session.execute(
-            f"insert into {log} (sync, run_id, window_end, record_key, operation, outcome, reason, attempt,"
-            f" idempotency_key) select :sync, :run_id, :window_end, {key}, 'upsert', 'invalid', d.reason, 0,"
-            f" '' {new}",
-            values,
-        )
-        session.execute(
-            f"insert into {ledger} (sync, record_key, state, reason, attempts, window_end, run_id)"
-            f" select :sync, {key}, 'invalid', d.reason, 0, :window_end, :run_id {new}",
-            values,
-        )
-    return desired, invalid
 
 
-def _find_open(session: Session, values: Mapping[str, Any]) -> None:
-    """Fill ``sync_open``: the difference, in one statement."""
-    may_try_again = "(l.attempts < :max_attempts and (l.state = 'retryable' or l.window_end < :window_end))"
-    answered = "l.state in ('rejected', 'retryable')"
-    session.execute("drop table if exists sync_open")
+def _judge_doubles(session: Session) -> None:
+    """Of profiles that share a key the oldest has it; whose value cannot be sent keeps it from the others."""
     session.execute(
-        "create temporary table sync_open as"
-        " select o.*, case when tried_before then l_attempts else 0 end as attempts,"
-        " case when l_state = 'pending' and tried_before then l_window_end"
-        " else cast(:window_end as timestamp with time zone) end as intended from ("
-        " select coalesce(d.record_key, l.record_key) as record_key, d.profile_id,"
-        " case when d.record_key is null then 'remove' else 'upsert' end as operation,"
-        f" coalesce(d.payload_hash, '{_REMOVAL}') as payload_hash,"
-        f" l.attempted_hash is not distinct from coalesce(d.payload_hash, '{_REMOVAL}') as tried_before,"
-        " l.state as l_state, l.attempts as l_attempts, l.window_end as l_window_end"
-        " from (select * from sync_desired where keyed) d"
-        f" full join (select * from {session.warehouse.table('sync_ledger')}"
-        " where sync = :sync and state <> 'invalid') l on l.record_key = d.record_key"
-        " where (d.record_key is not null and d.reason is null and ("
-        " l.record_key is null or l.state in ('pending', 'removed')"
-        " or (l.state = 'accepted' and l.payload_hash is distinct from d.payload_hash)"
-        f" or ({answered} and (l.attempted_hash is distinct from d.payload_hash or {may_try_again}))))"
-        # Whatever may stand at the destination has to go, acknowledged or not.
-        " or (:removes and d.record_key is null and (l.state in ('accepted', 'pending')"
-        f" or ({answered} and l.attempted_hash = '{_REMOVAL}' and {may_try_again})"
-        f" or ({answered} and l.attempted_hash <> '{_REMOVAL}'"
-        " and (l.state = 'retryable' or l.payload_hash is not null))))"
-        ") o",
+        "update sync_diff set reason = 'another profile has the same key' from (select record_key as k,"
+        f" min(profile_id) as oldest from sync_diff where {_KEYED} group by record_key having count(*) > 1) t"
+        f" where record_key = t.k and {_KEYED} and profile_id > t.oldest"
+    )
+
+
+def _drop_told(session: Session, values: Mapping[str, Any]) -> None:
+    """Leave out events that were told under a key that the profile had before."""
+    session.execute(
+        f"delete from sync_diff where {VALID} and l_record_key is null and exists (select 1"
+        f" from {session.warehouse.table('sync_ledger')} l where l.sync = :sync"
+        " and l.profile_id = sync_diff.profile_id"
+        f" and right(l.record_key, {STAMP_LENGTH}) = right(sync_diff.record_key, {STAMP_LENGTH})"
+        " and (l.payload_hash is not null or l.state = 'ambiguous'))",
         values,
     )
-    session.analyze("sync_open")
 
 
-def _note_pending(session: Session, values: Mapping[str, Any]) -> None:
+def open_sql(shape: Shape) -> str:
+    """A query over ``sync_diff``: what has to travel, with its ``operation`` and ``hash``; ``tried`` when the
+    same was sent before, ``kept`` when a killed task has left it, in its place."""
+    unheld = "l_payload_hash is null" if shape.once else "l_payload_hash is distinct from payload_hash"
+    valid = (
+        f"{VALID} and (l_record_key is null"
+        f" or (l_state in ('pending', 'retryable', 'removed'){f' and {unheld}' if shape.once else ''})"
+        f" or ({unheld} and (l_state = 'accepted'"
+        f" or ({_REFUSED} and (l_attempted_hash is distinct from payload_hash or {_AGAIN})))))"
+    )
+    # Whatever may stand at the destination has to go, acknowledged or not.
+    tried_removal = f"l_attempted_hash in {_REMOVALS}"
+    gone = (
+        f"{ALONE} and (l_state in ('accepted', 'pending', 'retryable')"
+        f" or (l_state = 'ambiguous' and not {tried_removal})"
+        f" or ({_REFUSED} and l_attempted_hash <> '{shape.leaves}' and l_payload_hash is not null)"
+        f" or (l_attempted_hash = '{shape.leaves}' and {_AGAIN}))"
+    )
+    columns = "coalesce(profile_id, l_profile_id) as profile_id,"
+    columns += " coalesce(record_key, l_record_key) as record_key, operation, hash, event_time"
+    ledger = ", ".join(f"l_{name}" for name in _LEDGER)
+    values = "".join(f", {name}" for name in shape.names)
+    tried = "l_record_key is not null and l_attempted_hash is not distinct from hash"
+    kept = f"{tried} and l_state = 'pending' and l_operation = operation and l_place is not null"
+    return (
+        f"select * from (select {columns}{values}, {ledger}, {tried} as tried, {kept} as kept from (select *,"
+        f" case when profile_id is null then '{shape.leaves}' else '{shape.sends}' end as operation,"
+        f" case when profile_id is null then '{shape.leaves}' else payload_hash end as hash"
+        f" from sync_diff where ({valid}){f' or ({gone})' if shape.leaves else ''}) differing) o"
+    )
+
+
+def _settle(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
+    """What needs no sending: keys that went to another profile with the same payload, refused payloads that
+    nobody wants any more."""
+    ledger = session.warehouse.table("sync_ledger")
+    held = "payload_hash is not null" if shape.once else "payload_hash = d.payload_hash"
+    done = f"l.{held} and l.state in ('rejected', 'dead', 'invalid')"
+    session.execute(
+        f"update {ledger} l set profile_id = d.profile_id,"
+        f" state = case when {done} then 'accepted' else l.state end,"
+        f" reason = case when {done} then null else l.reason end,"
+        f" attempted_hash = case when {done} then null else l.attempted_hash end"
+        f" from (select * from sync_diff where {VALID}) d"
+        " where l.sync = :sync and l.record_key = d.l_record_key"
+        f" and (l.profile_id is distinct from d.profile_id or ({done}))",
+        values,
+    )
+    alone = (
+        "sync = :sync and state = 'invalid'"
+        f" and record_key in (select l_record_key from sync_diff where {ALONE})"
+    )
+    session.execute(f"delete from {ledger} where {alone} and payload_hash is null", values)
+    if not shape.leaves:
+        session.execute(
+            f"update {ledger} set state = 'accepted', reason = null, attempted_hash = null where {alone}",
+            values,
+        )
+
+
+def _ledger(session: Session, values: Mapping[str, Any]) -> tuple[int, int, int, int, int | None]:
+    """Records that the destination holds, and removed ones; invalid and withheld profiles; the last place of
+    this window that is taken."""
+    counts = session.one(
+        "select count(payload_hash), count(case when state = 'removed' then 1 end),"
+        " count(case when state = 'invalid' then 1 end), count(case when state = 'withheld' then 1 end),"
+        " max(case when state = 'pending' and window_end = :window_end then place end)"
+        f" from {session.warehouse.table('sync_ledger')} where sync = :sync",
+        values,
+    )
+    return cast("tuple[int, int, int, int, int | None]", counts)
+
+
+def _note_pending(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
     """From here on a crash is no loss: the ledger says what may have been sent."""
     ledger = session.warehouse.table("sync_ledger")
+    waiting = session.warehouse.table(outbox.name(shape.sync.name))
     session.execute(
         f"update {ledger} l set state = 'pending', reason = null, attempted_hash = o.payload_hash,"
-        " attempts = o.attempts, window_end = o.intended, run_id = :run_id from sync_open o"
-        " where l.sync = :sync and l.record_key = o.record_key and o.l_state is not null",
+        " operation = o.operation, attempts = o.attempts, place = o.place, window_end = o.intended,"
+        " refusals = case when o.attempts > 0 then l.refusals end, run_id = :run_id"
+        f" from {waiting} o where l.sync = :sync and l.record_key = o.record_key and o.known",
         values,
     )
     session.execute(
-        f"insert into {ledger} (sync, record_key, attempted_hash, state, attempts, window_end, run_id)"
-        " select :sync, record_key, payload_hash, 'pending', attempts, intended, :run_id"
-        " from sync_open where l_state is null",
+        f"insert into {ledger} (sync, record_key, profile_id, attempted_hash, state, operation, attempts,"
+        " place, window_end, run_id) select :sync, record_key, profile_id, payload_hash, 'pending',"
+        f" operation, attempts, place, intended, :run_id from {waiting} where not known",
         values,
-    )
-
-
-def _read(session: Session, shape: Shape) -> pa.Table:
-    warehouse = session.warehouse
-    fields = "".join(
-        f", p.{warehouse.quote(column)} as f{place}"
-        for place, column in enumerate(shape.sync.fields.values())
-    )
-    return session.arrow(
-        f"select o.record_key, o.operation, o.payload_hash, o.attempts, o.intended{fields} from sync_open o"
-        f" left join {warehouse.table('profiles')} p on p.profile_id = o.profile_id"
-        " order by o.operation, o.intended, o.record_key"
     )

@@ -20,6 +20,16 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(value, default=_encode_other, option=orjson.OPT_UTC_Z)
 
 
+def text(value: Any) -> str:
+    """A value for a field that only takes text: as in :func:`encode`, without quotation marks; null is empty.
+
+    :raises TypeError: a value has no JSON form.
+    """
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else encode(value).decode().strip('"')
+
+
 def _encode_other(value: Any) -> Any:
     if isinstance(value, Decimal):
         text = f"{value:f}"

@@ -3,142 +3,215 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cdp_provider.core.activation import outbox
+from cdp_provider.core.activation.destinations.base import InvalidRecord
+from cdp_provider.core.activation.encoding import encode
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from cdp_provider.core.activation.destinations.base import Result
+    from cdp_provider.core.activation.destinations.base import DestinationKind, Record, Result
+    from cdp_provider.core.project.activation import Sync
     from cdp_provider.core.run import Run
-    from cdp_provider.core.warehouse import Session, Warehouse
+    from cdp_provider.core.warehouse import Session
 
-#: Outcomes that are an answer about the record; after any other it stays pending.
-_ANSWERED = ("accepted", "removed", "rejected", "retryable")
+#: Outcomes that end a try; after any other the record stays pending.
+_FINAL = frozenset({"accepted", "invalid", "rejected", "retryable"})
+_MOMENT = pa.timestamp("us", tz="UTC")
+_RESULTS_PER_CALL = 1 << 20
 
 
-def record(session: Session, sync: str, run: Run, results: Sequence[Result]) -> None:
-    """Keep the results of a batch: each in the log, each answer for :func:`fold`. Call it inside a
-    transaction. It only appends, so its cost does not grow with the ledger."""
+def record(
+    session: Session,
+    kind: DestinationKind,
+    run: Run,
+    results: Sequence[Result],
+    answer: int,
+    answered_at: datetime,
+) -> None:
+    """Keep results: each in the log, each answer for :func:`fold`. Call it inside a transaction. It only
+    appends, so its cost does not grow with the ledger.
+
+    :param answer: larger with each call; of answers to one try the last one counts.
+    """
+    if not results:
+        return
+    records, outcomes = [result.record for result in results], [result.outcome for result in results]
     count = len(results)
     told = pa.table(
         {
-            "sync": [sync] * count,
+            "sync": [kind.sync.name] * count,
             "run_id": [run.run_id] * count,
-            "window_end": pa.array([run.window.end] * count, pa.timestamp("us", tz="UTC")),
-            "record_key": [r.record.record_key for r in results],
-            "outcome": [r.outcome.state for r in results],
-            "reason": pa.array([r.outcome.reason for r in results], pa.string()),
-            "attempt": [r.record.attempts + 1 for r in results],
+            "window_end": pa.array([run.window.end] * count, _MOMENT),
+            "record_key": [r.record_key for r in records],
+            "operation": [r.operation for r in records],
+            "outcome": [o.state for o in outcomes],
+            "reason": pa.array([o.reason for o in outcomes], pa.string()),
+            "attempt": [r.attempts + 1 for r in records],
         }
     )
-    log = told.append_column("operation", pa.array([r.record.operation for r in results])).append_column(
-        "idempotency_key", pa.array([r.idempotency_key for r in results])
-    )
-    session.load(session.warehouse.table("delivery_log"), log)
-    answers = told.append_column("payload_hash", pa.array([r.record.payload_hash for r in results]))
-    answered = pa.array([r.outcome.state in _ANSWERED for r in results])
-    session.load(session.warehouse.table("sync_answers"), answers.filter(answered))
+    log = {
+        "profile_id": pa.array([r.profile_id for r in records], pa.int64()),
+        "fields": pa.array(_names(records), pa.string()),
+        "status": pa.array([o.status for o in outcomes], pa.int64()),
+        "answered_at": pa.array([answered_at] * count, _MOMENT),
+        "idempotency_key": [result.idempotency_key for result in results],
+    }
+    if kind.sync.log_payload:
+        log["payload"] = pa.array([_payload(kind, r) for r in records], pa.string())
+    answers = {
+        "payload_hash": [r.payload_hash for r in records],
+        "sent": pa.array([o.sent for o in outcomes], pa.string()),
+        "answer": list(range(answer * _RESULTS_PER_CALL, answer * _RESULTS_PER_CALL + count)),
+    }
+    session.load(session.warehouse.table("delivery_log"), _with(told, log))
+    final = _FINAL if kind.capabilities.repeatable else _FINAL | {"ambiguous"}
+    answered = _with(told, answers).filter(pa.array([o.state in final for o in outcomes]))
+    session.load(session.warehouse.table("sync_answers"), answered)
 
 
-def fold(session: Session, sync: str) -> None:
-    """Bring the answers that were kept into the ledger, all at once. Call it inside a transaction.
+def _with(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values) if isinstance(values, list) else values)
+    return table
+
+
+def _names(records: Sequence[Record]) -> list[str | None]:
+    """Names of the fields that travelled, as JSON."""
+    texts: dict[tuple[str, ...], str | None] = {(): None}
+    told = []
+    for one in records:
+        names = tuple(one.fields)
+        if names not in texts:
+            texts[names] = json.dumps(names)
+        told.append(texts[names])
+    return told
+
+
+def _payload(kind: DestinationKind, one: Record) -> str | None:
+    """What stood for the record in the request."""
+    try:
+        return encode(kind.item("upsert" if one.operation == "clear" else one.operation, one)).decode()
+    except (InvalidRecord, TypeError):
+        return None
+
+
+def fold(session: Session, sync: Sync) -> None:
+    """Bring the answers that were kept into the ledger, all at once, and drop an outbox of which nothing is
+    open any more. Call it inside a transaction.
 
     An answer to a payload that is no longer the one on its way changes nothing: a newer run has taken over.
     """
-    answers = session.warehouse.table("sync_answers")
-    ledger = session.warehouse.table("sync_ledger")
-    values = {"sync": sync}
-    for table in (answers, ledger):
-        session.analyze(table)
-    session.execute(
-        f"update {ledger} l"  # noqa: S608 - quoted by the dialect
-        " set state = a.outcome, reason = a.reason, attempts = a.attempt,"
-        " payload_hash = case a.outcome when 'accepted' then a.payload_hash"
-        " when 'removed' then null else l.payload_hash end,"
-        " attempted_hash = case when a.outcome in ('accepted', 'removed') then null"
-        " else l.attempted_hash end,"
-        " window_end = a.window_end, run_id = a.run_id"
-        f" from {answers} a where a.sync = :sync and l.sync = a.sync and l.record_key = a.record_key"
-        " and l.state = 'pending' and l.attempted_hash = a.payload_hash",
-        values,
+    answers, ledger = session.warehouse.table("sync_answers"), session.warehouse.table("sync_ledger")
+    values = {"sync": sync.name, "max_attempts": sync.max_attempts}
+    if session.scalar(f"select count(*) from {answers} where sync = :sync", values):
+        for table in (answers, ledger):
+            session.analyze(table)
+        refused = "a.outcome = 'rejected'"
+        refusals = "coalesce(l.refusals, 0) + 1"
+        held = "a.operation not in ('remove', 'archive', 'clear')"
+        session.execute(
+            f"update {ledger} l set state = case"
+            f" when {refused} and {refusals} >= :max_attempts then 'dead'"
+            f" when a.outcome = 'accepted' and not {held} then 'removed' else a.outcome end,"
+            " reason = a.reason, operation = a.operation,"
+            " attempts = case when a.outcome = 'ambiguous' then l.attempts else a.attempt end,"
+            f" refusals = case when {refused} then {refusals} else l.refusals end,"
+            " payload_hash = case when a.outcome <> 'accepted' then l.payload_hash"
+            f" when {held} then a.payload_hash end,"
+            " attempted_hash = case when a.outcome <> 'accepted' then l.attempted_hash end,"
+            " sent = case when a.outcome <> 'accepted' then l.sent when a.operation = 'remove' then a.sent"
+            " else coalesce(a.sent, l.sent) end, window_end = a.window_end, run_id = a.run_id"
+            " from (select a.*, row_number() over"
+            " (partition by record_key, payload_hash order by answer desc) as place"
+            f" from {answers} a where sync = :sync) a where a.place = 1 and l.sync = :sync"
+            " and l.record_key = a.record_key and l.state in ('pending', 'ambiguous')"
+            " and l.attempted_hash = a.payload_hash",
+            values,
+        )
+        session.execute(f"delete from {answers} where sync = :sync", values)
+    waiting = outbox.name(sync.name)
+    if session.exists(waiting) and not _is_open(session, waiting, values):
+        session.execute(f"drop table {session.warehouse.table(waiting)}")
+
+
+def _is_open(session: Session, waiting: str, values: Mapping[str, Any]) -> bool:
+    return bool(
+        session.scalar(
+            f"select count(*) from (select 1 from {session.warehouse.table(waiting)} o"
+            f" join {session.warehouse.table('sync_ledger')} l on l.sync = :sync"
+            " and l.record_key = o.record_key and l.state = 'pending'"
+            " and l.attempted_hash = o.payload_hash limit 1) waiting",
+            values,
+        )
     )
-    session.execute(f"delete from {answers} where sync = :sync", values)  # noqa: S608 - quoted
 
 
-class Checkpoints:
-    """Writes the results of a batch while the next is on its way: in order, each in its own transaction.
+def release(session: Session, sync: str, keys: Sequence[str] | None = None) -> int:
+    """Let the next run, of the same window too, try dead letters and ambiguous records again. Call it inside
+    a transaction.
 
-    Leaving the ``with`` block, also by an error, waits for the last one, raises whatever kept it from being
-    written, and folds all of them into the ledger.
+    :param keys: record keys, as the ledger has them; None: all.
+    :returns: how many records it let go.
     """
+    ledger = session.warehouse.table("sync_ledger")
+    chosen = "sync = :sync and state in ('dead', 'ambiguous')"
+    if keys is not None:
+        wanted = session.temp("released_keys", pa.table({"record_key": pa.array(list(keys), pa.string())}))
+        chosen += f" and record_key in (select record_key from {wanted})"
+    count = session.scalar(f"select count(*) from {ledger} where {chosen}", {"sync": sync})
+    session.execute(f"update {ledger} set state = 'rejected', refusals = 0 where {chosen}", {"sync": sync})
+    return int(count)
 
-    def __init__(self, warehouse: Warehouse, sync: str, run: Run) -> None:
-        self._warehouse = warehouse
-        self._sync = sync
-        self._run = run
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sync-ledger")
-        self._last: Future[None] | None = None
 
-    def write(self, results: Sequence[Result]) -> None:
-        """Have `results` written, once those before them are."""
-        self._settle()
-        if not results:
-            return
-        self._last = self._writer.submit(self._write, results)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.shutdown()
-        self._settle()
-        with self._warehouse.session() as session, session.transaction():
-            fold(session, self._sync)
-
-    def _write(self, results: Sequence[Result]) -> None:
-        with self._warehouse.session() as session, session.transaction():
-            record(session, self._sync, self._run, results)
-
-    def _settle(self) -> None:
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
+def prune(session: Session, sync: Sync, run: Run) -> None:
+    """Forget what is older in the log than the sync keeps it."""
+    session.execute(
+        f"delete from {session.warehouse.table('delivery_log')} where sync = :sync and window_end < :oldest",
+        {"sync": sync.name, "oldest": run.window.end - sync.log_retention},
+    )
 
 
 @dataclass(frozen=True)
 class Standing:
     """What a sync's ledger says.
 
-    :param accepted: upserts acknowledged in this window.
+    :param accepted: records whose payload was acknowledged in this window.
     :param removed: removals acknowledged in this window.
-    :param rejected: records rejected, or left without an answer, in this window.
-    :param exhausted: records rejected so often that they are not sent again until they change.
+    :param rejected: records rejected, or left without an answer of their own, in this window.
+    :param retryable: of these, those without an answer of their own.
+    :param ambiguous: records that may have arrived and wait for a person.
+    :param dead: records rejected so often that they are not sent again until they change.
     :param ever: records that the destination has ever acknowledged.
     """
 
     accepted: int
     removed: int
     rejected: int
-    exhausted: int
+    retryable: int
+    ambiguous: int
+    dead: int
     ever: int
 
 
-def standing(session: Session, sync: str, run: Run, max_attempts: int) -> Standing:
+def standing(session: Session, sync: Sync, run: Run) -> Standing:
     """Count the ledger's rows of a sync."""
+    here = "window_end = :window_end"
     counts = session.one(
-        "select count(case when state = 'accepted' and window_end = :window_end then 1 end),"
-        " count(case when state = 'removed' and window_end = :window_end then 1 end),"
-        " count(case when state in ('rejected', 'retryable') and window_end = :window_end then 1 end),"
-        " count(case when state = 'rejected' and attempts >= :max_attempts then 1 end),"
-        " count(case when state in ('accepted', 'removed') or payload_hash is not null then 1 end)"
-        f" from {session.warehouse.table('sync_ledger')} where sync = :sync",  # noqa: S608 - quoted
-        {"sync": sync, "window_end": run.window.end, "max_attempts": max_attempts},
+        f"select count(case when state = 'accepted' and {here} then 1 end),"
+        f" count(case when state = 'removed' and {here} then 1 end),"
+        f" count(case when state in ('rejected', 'retryable', 'dead') and {here} then 1 end),"
+        f" count(case when state = 'retryable' and {here} then 1 end),"
+        " count(case when state = 'ambiguous' then 1 end), count(case when state = 'dead' then 1 end),"
+        " count(case when state = 'removed' or payload_hash is not null then 1 end)"
+        f" from {session.warehouse.table('sync_ledger')} where sync = :sync",
+        {"sync": sync.name, "window_end": run.window.end},
     )
-    return Standing(*counts) if counts else Standing(0, 0, 0, 0, 0)
+    return Standing(*counts) if counts else Standing(0, 0, 0, 0, 0, 0, 0)

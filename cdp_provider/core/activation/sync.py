@@ -3,81 +3,107 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from cdp_provider.core import tables
-from cdp_provider.core.activation import diff, ledger
-from cdp_provider.core.activation.delivery import Delivery, Patience
+from cdp_provider.core.activation import circuit, diff, ledger
+from cdp_provider.core.activation.delivery import Patience, StoppedError, deliver
 from cdp_provider.core.activation.destinations import DESTINATIONS
-from cdp_provider.core.activation.limiter import Throttle, limits_of
+from cdp_provider.core.activation.limiter import Limiter
+from cdp_provider.core.activation.limits import limits_of
+from cdp_provider.core.activation.shape import Shape
 from cdp_provider.core.exceptions import ConfigurationError, DeliveryError
-from cdp_provider.core.http import HttpClient
+from cdp_provider.core.project.activation import Consent
 from cdp_provider.core.project.problems import did_you_mean
 from cdp_provider.core.runs import advance, reported, superseded
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator, Sequence
+
     from cdp_provider.core.activation.destinations import DestinationKind
-    from cdp_provider.core.activation.destinations.base import Result
-    from cdp_provider.core.activation.limiter import LimitStore
-    from cdp_provider.core.http import Endpoint
+    from cdp_provider.core.activation.destinations.base import Record, Result
+    from cdp_provider.core.activation.limits import LimitStore
+    from cdp_provider.core.activation.outbox import Outbox
     from cdp_provider.core.project.activation import Destination, Sync
     from cdp_provider.core.project.profiles import Profiles
     from cdp_provider.core.run import Run
     from cdp_provider.core.runs import Report
     from cdp_provider.core.warehouse import Session, Warehouse
 
+#: So often are records sent again in one go of which a destination's answers say nothing.
+_ROUNDS = 3
+
+#: Records in memory at a time, twice: those on their way and those that come next.
+_CHUNK = 20_000
+
 
 def sync(
     warehouse: Warehouse,
     sync: Sync,
     destination: Destination,
-    endpoint: Endpoint,
+    target: Any,
     run: Run,
     *,
     profiles: Profiles,
+    consent: Consent | None = None,
     limits: LimitStore | None = None,
     patience: Patience | None = None,
+    resync: bool = False,
+    approved: bool = False,
+    stop: threading.Event | None = None,
 ) -> Report:
     """Send what differs between the sync's profiles and what the destination has acknowledged.
 
     The ledger advances with every acknowledged batch, so a task that is killed or fails continues where it
-    was; at most the batch in flight and the one whose answer is being written are sent again, each under the
-    same idempotency key. Rejected records are data:
-    they are counted and kept in the ledger, and do not fail the task.
+    was; at most the batches in flight and those whose answers are being written are sent again, each under
+    the same idempotency key. Rejected records are data: they are counted and kept in the ledger, and do not
+    fail the task.
 
+    :param target: what the destination's connection became; see
+        :class:`~cdp_provider.core.activation.destinations.base.Line`.
     :param limits: where the workers of the destination's account meet; by default
-        :func:`~cdp_provider.core.activation.limiter.limits_of` the warehouse.
+        :func:`~cdp_provider.core.activation.limits.limits_of` the warehouse.
+    :param resync: send everything anew, once per run.
+    :param approved: removals above the sync's ``approve_above`` may travel.
+    :param stop: set when the task shall end; what is on its way comes to its end.
     :returns: rows in: profiles that the sync speaks of; out: records acknowledged in this window; refused:
         records that could not be sent, were rejected or got no answer.
     :raises RateLimitedError: the account is busy for longer than ``patience.max_wait``; carries the seconds.
     :raises UnavailableError: the destination gave no usable answer.
     :raises ConfigurationError: the sync, its destination or the connection are wrong.
     :raises DeliveryError: records were rejected, and the destination has never accepted a single one.
+    :raises StoppedError: `stop` was set.
     """
     patience = patience or Patience()
     with reported(warehouse, run, "sync", sync.name) as report:
-        kind = _kind(sync, destination, profiles)
-        planned = _plan(warehouse, kind, report)
-        if planned is None:
-            return report
-        if planned.rows.num_rows:
+        kind = kind_of(sync, destination, profiles)
+        report.detail["requests"] = 0
+        for _ in range(_ROUNDS):
+            planned = _plan(warehouse, kind, report, consent or Consent(), resync=resync, approved=approved)
+            if planned is None:
+                return report
+            if not planned.total:
+                break
             store = limits if limits is not None else limits_of(warehouse)
-            throttle = Throttle.of(destination, store, patience.max_wait)
-            try:
-                with HttpClient(endpoint) as client:
-                    delivery = Delivery(kind, client, throttle, patience, proven=planned.proven)
-                    _deliver(warehouse, planned, delivery, report)
-            finally:
-                store.close()
+            _deliver(warehouse, kind, target, planned, store, patience, stop, report)
+            if not _unanswered(warehouse, kind, run):
+                break
         with warehouse.session() as session:
-            _finish(session, planned, report)
+            _finish(session, kind, planned, report)
     return report
 
 
-def _kind(sync: Sync, destination: Destination, profiles: Profiles) -> DestinationKind:
-    """The destination's kind, for a sync that names what there is."""
+def kind_of(sync: Sync, destination: Destination, profiles: Profiles) -> DestinationKind:
+    """The destination's kind, for a sync that names what there is.
+
+    :raises ConfigurationError: it does not; or the sync asks for what the destination cannot do.
+    """
     known = [*profiles.fields, *profiles.traits]
-    for name in (sync.key, *sync.fields.values()):
+    for name in (sync.key, *sync.sources):
         if name not in known:
             msg = (
                 f"sync {sync.name} maps {name!r}, which is neither a field nor a trait of the profile;"
@@ -96,8 +122,19 @@ def _kind(sync: Sync, destination: Destination, profiles: Profiles) -> Destinati
     return DESTINATIONS[destination.type](destination, sync)
 
 
-def _plan(warehouse: Warehouse, kind: DestinationKind, report: Report) -> diff.Plan | None:
+def _plan(
+    warehouse: Warehouse,
+    kind: DestinationKind,
+    report: Report,
+    consent: Consent,
+    *,
+    resync: bool,
+    approved: bool,
+) -> diff.Plan | None:
     """What has to travel; None when a newer window's result already stands."""
+    run = report.run
+    claim = uuid.uuid4().hex
+    token = f"{run.run_id} {run.window.key}" if resync else None
     with warehouse.session() as session:
         tables.ensure(session)
         with session.lock(f"sync {kind.sync.name}"):
@@ -105,30 +142,73 @@ def _plan(warehouse: Warehouse, kind: DestinationKind, report: Report) -> diff.P
                 return None
             with session.transaction():
                 # What a killed task still had to say.
-                ledger.fold(session, kind.sync.name)
-                return diff.plan(session, diff.Shape.of(session, kind), report.run)
+                ledger.fold(session, kind.sync)
+                shape = Shape.of(session, kind, consent)
+                return diff.plan(session, shape, run, resync=token, claim=claim, approved=approved)
 
 
-def _deliver(warehouse: Warehouse, planned: diff.Plan, delivery: Delivery, report: Report) -> None:
-    capabilities, destination = delivery.kind.capabilities, delivery.kind.destination
-    size = min(destination.batch, capabilities.max_batch or destination.batch)
-    name = planned.shape.sync.name
-    with ledger.Checkpoints(warehouse, name, report.run) as checkpoints:
-        for batch in planned.batches(size):
-            results: list[Result] = []
-            try:
-                delivery.deliver(batch, results)
-            finally:
-                report.detail["requests"] = delivery.requests
-                checkpoints.write(results)
+def _deliver(
+    warehouse: Warehouse,
+    kind: DestinationKind,
+    target: Any,
+    planned: diff.Plan,
+    store: LimitStore,
+    patience: Patience,
+    stop: threading.Event | None,
+    report: Report,
+) -> None:
+    answers = itertools.count(1)
+
+    def write(results: Sequence[Result]) -> None:
+        with warehouse.session() as session, session.transaction():
+            ledger.record(session, kind, report.run, results, next(answers), datetime.now(UTC))
+
+    with warehouse.session() as session:
+        probe = circuit.is_open(session, kind)
+    try:
+        report.detail["requests"] += deliver(
+            kind,
+            target,
+            _chunks(warehouse, planned.outbox),
+            write=write,
+            patience=patience,
+            limiter=Limiter.of(kind, store, patience.max_wait),
+            proven=planned.proven,
+            probe=probe,
+            stop=stop,
+        )
+    except Exception as error:
+        report.detail["requests"] += getattr(error, "requests", 0)
+        with warehouse.session() as session, session.transaction():
+            ledger.fold(session, kind.sync)
+            if not isinstance(error, StoppedError):
+                circuit.failed(session, kind, report.run, error)
+        raise
+    with warehouse.session() as session, session.transaction():
+        ledger.fold(session, kind.sync)
+        circuit.succeeded(session, kind)
 
 
-def _finish(session: Session, planned: diff.Plan, report: Report) -> None:
+def _unanswered(warehouse: Warehouse, kind: DestinationKind, run: Run) -> bool:
+    """Whether the destination answered, but not about every record."""
+    with warehouse.session() as session:
+        return ledger.standing(session, kind.sync, run).retryable > 0
+
+
+def _chunks(warehouse: Warehouse, outbox: Outbox) -> Iterator[list[Record]]:
+    after = 0
+    while records := outbox.read(warehouse, after, _CHUNK):
+        yield records
+        after += len(records)
+
+
+def _finish(session: Session, kind: DestinationKind, planned: diff.Plan, report: Report) -> None:
     """Sum up the window; the counts are the ledger's, so that a task that continues another's work says the
     same as one that did it all."""
-    sync = planned.shape.sync
+    sync = kind.sync
     with session.transaction():
-        counts = ledger.standing(session, sync.name, report.run, sync.max_attempts)
+        ledger.prune(session, sync, report.run)
+        counts = ledger.standing(session, sync, report.run)
         report.rows_in = planned.desired
         report.rows_out = counts.accepted + counts.removed
         report.rows_refused = planned.invalid + counts.rejected
@@ -137,9 +217,11 @@ def _finish(session: Session, planned: diff.Plan, report: Report) -> None:
             "removed": counts.removed,
             "rejected": counts.rejected,
             "invalid": planned.invalid,
-            "exhausted": counts.exhausted,
+            "withheld": planned.withheld,
+            "ambiguous": counts.ambiguous,
+            "dead": counts.dead,
             "unchanged": max(0, planned.desired - planned.invalid - counts.accepted - counts.rejected),
-            "requests": report.detail.get("requests", 0),
+            "removals_waiting": planned.withheld_removals,
         }
         if counts.rejected and not counts.ever:
             msg = (

@@ -154,6 +154,11 @@ class Sync(Model):
         """Fields and traits whose values travel, in the order of `fields`."""
         return tuple(field.source for field in self.fields.values())
 
+    @property
+    def takes_away(self) -> bool:
+        """Whether it removes, clears or archives who left."""
+        return self.mode == "archive" or (self.mode == "mirror" and self.removal != "nothing")
+
 
 class Consent(Model):
     """What persons agreed to. Checked when data are about to leave.

@@ -19,7 +19,8 @@ COLUMN_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 DURATION_PATTERN = r"^\s*(\d{1,9})\s*(second|minute|hour|day|week)s?\s*$"
 SIZE_PATTERN = r"^\s*(\d{1,9})\s*(kB|MB|GB|TB)\s*$"
 
-_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+#: A ``{place}`` in a text of the options, which a sync's parameter fills.
+PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _DURATION = re.compile(DURATION_PATTERN)
 _SIZE = re.compile(SIZE_PATTERN)
 
@@ -49,9 +50,12 @@ class Options(Model):
     #: A kind that cannot work without an Airflow connection says so, and validation asks for one.
     needs_connection: ClassVar[bool] = False
 
+    #: What a person must have agreed to before any destination of the kind may get their data.
+    purposes: ClassVar[tuple[str, ...]] = ()
+
     def places(self) -> frozenset[str]:
         """Names of the ``{places}`` in the texts of these options, which a sync's parameters fill."""
-        return frozenset(_PLACE.findall(self.model_dump_json()))
+        return frozenset(PLACE.findall(self.model_dump_json()))
 
     def stream_problems(self, stream: Any) -> Iterator[Problem]:
         """What is wrong between these options and their ``Stream``; paths are relative to the stream."""

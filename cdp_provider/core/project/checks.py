@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cdp_provider.core.project.activation_checks import Fit, activation_problems, no_problems
 from cdp_provider.core.project.condition_checks import cycles, filter_problems, segment_problems
 from cdp_provider.core.project.identity_checks import identity_problems
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
@@ -15,21 +16,18 @@ from cdp_provider.core.project.world import World
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cdp_provider.core.project.activation import Sync
     from cdp_provider.core.project.model import Project
     from cdp_provider.core.project.profiles import ProfileField, Trait
     from cdp_provider.core.project.streams import Stream
 
 _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly", "@once", "@continuous")
 
-#: Types that a record's key at a destination may have: they are written as text in one way only.
-_KEY_TYPES = ("string", "integer")
 
-
-def check(project: Project, broken: Collection[Path] = ()) -> Iterator[Problem]:
+def check(project: Project, broken: Collection[Path] = (), fit: Fit = no_problems) -> Iterator[Problem]:
     """All problems between the parts of a project; none for a project that can run.
 
     :param broken: places whose model is only a stand-in; nothing is said about them or what refers to them.
+    :param fit: as of :class:`~cdp_provider.core.project.loader.Kinds`.
     """
     world = World(project, frozenset(broken))
     if problem := schedule_problem(project.schedule):
@@ -44,8 +42,7 @@ def check(project: Project, broken: Collection[Path] = ()) -> Iterator[Problem]:
     for name, segment in world.intact("segments"):
         yield from segment_problems(world, segment.where, ("segments", name, "where"))
     yield from cycles(world)
-    for name, sync in world.intact("syncs"):
-        yield from (problem.below(("syncs", name)) for problem in _sync_problems(world, sync))
+    yield from activation_problems(world, fit)
 
 
 def schedule_problem(schedule: object) -> Problem | None:
@@ -175,40 +172,3 @@ def _trait_problems(world: World, trait: Trait, path: Path) -> Iterator[Problem]
             message = f"a trait of type {trait.type} takes {wanted}, and {trait.column!r} is {column.type}"
             yield Problem((*path, "column"), message)
     yield from filter_problems(world, trait.where, stream, (*path, "where"))
-
-
-def _sync_problems(world: World, sync: Sync) -> Iterator[Problem]:
-    project = world.project
-    if sync.segment is None:
-        if sync.mode == "mirror":
-            hint = "name a segment, or use the mode 'upsert'"
-            yield Problem(("mode",), "the mode 'mirror' removes who left a segment, and none is named", hint)
-    elif world.complete("segments") and sync.segment not in project.segments:
-        hint = did_you_mean(sync.segment, project.segments)
-        yield Problem(("segment",), f"there is no segment {sync.segment!r}", hint)
-    yield from world.value_problems(sync.key, ("key",))
-    kind = world.types.get(sync.key)
-    if kind is not None and kind not in _KEY_TYPES:
-        message = f"{sync.key!r} is {kind}; a key at a destination is {' or '.join(_KEY_TYPES)}"
-        yield Problem(("key",), message)
-    for name, value in sync.fields.items():
-        yield from world.value_problems(value, ("fields", name))
-    yield from _destination_problems(world, sync)
-
-
-def _destination_problems(world: World, sync: Sync) -> Iterator[Problem]:
-    destinations = world.project.destinations
-    if not world.complete("destinations"):
-        return
-    if sync.destination not in destinations:
-        hint = did_you_mean(sync.destination, destinations)
-        yield Problem(("destination",), f"there is no destination {sync.destination!r}", hint)
-        return
-    if world.is_broken("destinations", sync.destination):
-        return
-    options = destinations[sync.destination].options
-    places = options.places()
-    for name in sorted(sync.parameters.keys() - places):
-        message = f"the destination {sync.destination!r} has no place {{{name}}}"
-        yield Problem(("parameters", name), message, did_you_mean(name, places), at_key=True)
-    yield from options.sync_problems(sync)

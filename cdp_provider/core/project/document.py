@@ -155,7 +155,8 @@ class Document:
         if not isinstance(key, yaml.ScalarNode):
             self._note(key, path, "a key must be text, and this is a mapping or a list")
             return None
-        if key.tag != f"{_TAG}str":
+        # `null` is a key of a sync's fields, and nobody means anything else by it.
+        if key.tag != f"{_TAG}str" and key.value != "null":
             kind = key.tag.rpartition(":")[2]
             reason = f"a key must be text, and YAML reads {key.value!r} as {kind}"
             self._note(key, (*path, key.value), reason, f"put it in quotes: '{key.value}'")

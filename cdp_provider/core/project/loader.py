@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from cdp_provider.core.project.activation import Destination, Sync
+from cdp_provider.core.project.activation import Consent, Destination, Sync
+from cdp_provider.core.project.activation_checks import Fit, no_problems
 from cdp_provider.core.project.base import Model, Options
 from cdp_provider.core.project.checks import check
 from cdp_provider.core.project.constants import typed
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Model)
 
 #: Sections that may stand empty, as they do when all of their lines are comments; so may their parts.
-_SECTIONS = ("identity", "profiles", "segments", "destinations", "syncs")
+_SECTIONS = ("identity", "profiles", "segments", "destinations", "syncs", "consent")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,13 @@ class Kinds:
 
     :param sources: type of a source -> options of its streams.
     :param destinations: type of a destination -> its options.
+    :param fit: what is wrong between a destination and a sync, both valid by themselves, that options cannot
+        tell; paths are relative to the sync.
     """
 
     sources: Mapping[str, type[Options]]
     destinations: Mapping[str, type[Options]]
+    fit: Fit = no_problems
 
 
 def load(path: FilePath, kinds: Kinds) -> Project:
@@ -70,7 +74,7 @@ def interpret(document: Document, kinds: Kinds) -> Project:
     reading = _Reading(kinds)
     project = reading.project(raw)
     reading.broken |= reading.lost()
-    problems = [*_without_consequences(reading.problems), *check(project, reading.broken)]
+    problems = [*_without_consequences(reading.problems), *check(project, reading.broken, kinds.fit)]
     if problems or document.faults:
         faults = {*document.faults, *map(document.fault, problems)}
         raise ProjectError(
@@ -96,6 +100,7 @@ class _Reading:
             "segments": self._each(given, ("segments",), self._segment),
             "destinations": self._each(given, ("destinations",), self._destination),
             "syncs": self._each(given, ("syncs",), self._sync),
+            "consent": self._consent(given),
         }
         filled = {key: value for key, value in sections.items() if value is not None}
         stand_in = {"sources": {}, **filled, "schedule": given.get("schedule")}
@@ -185,6 +190,15 @@ class _Reading:
 
     def _sync(self, raw: Any, path: Path) -> Sync:
         return self._model(Sync, raw, path, {"name": str(path[-1])})
+
+    def _consent(self, raw: Mapping[str, Any]) -> Consent | None:
+        path: Path = ("consent",)
+        given = self._mapping(raw, path)
+        if given is None:
+            return None
+        parts = Consent.model_fields
+        given = {key: value for key, value in given.items() if value is not None or key not in parts}
+        return self._model(Consent, given, path)
 
     def _kind(self, raw: Any, path: Path, kinds: Mapping[str, type[Options]]) -> type[Options] | None:
         """Options of the type that is named; None, and a problem, when there is no such type."""

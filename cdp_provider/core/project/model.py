@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cdp_provider.core.project.activation import Destination, Sync
+from cdp_provider.core.project.activation import Consent, Destination, Sync
 from cdp_provider.core.project.base import Model, Name
 from cdp_provider.core.project.conditions import Condition
 from cdp_provider.core.project.identity import Identity
@@ -54,6 +54,7 @@ class Project(Model):
     segments: dict[Name, Segment] = Field(default_factory=dict)
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     syncs: dict[Name, Sync] = Field(default_factory=dict)
+    consent: Consent = Consent()
 
     def streams(self) -> Iterator[Stream]:
         """All streams, in the order of the file: the "source order" of identity resolution."""

@@ -58,6 +58,10 @@ def find(model: type[BaseModel], loc: tuple[int | str, ...], raw: Any) -> Place:
             raw = raw[part]
         elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
             raw = raw[part]
+        elif isinstance(raw, dict) and part == 0:
+            # A single mapping may stand where a list of them does.
+            annotation = _step(annotation, part)
+            continue
         else:
             break
         path.append(part)

@@ -30,7 +30,7 @@ def json_schema(kinds: Kinds) -> dict[str, Any]:
     for name in ("Source", "Stream", "Destination", "Segment", "Sync"):
         _drop(definitions[name], _FILLED)
     sections = [schema["properties"][name] for name in ("segments", "destinations", "syncs")]
-    for name in ("Identity", "Profiles"):
+    for name in ("Identity", "Profiles", "Consent"):
         sections += [definitions[name], *definitions[name]["properties"].values()]
     for section in sections:
         if section.get("type") in ("object", "array"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +16,7 @@ from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -29,6 +30,10 @@ _UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB",
 
 #: With less memory, sorting and joining do not get by, whatever lies on disk.
 _LEAST_MEMORY = 512_000_000
+
+#: Two threads that open one file share the database, and the second may find it before the first has given it
+#: its functions ("python_arrow_scan does not exist"; seen with 2.0.0).
+_CONNECTING = threading.Lock()
 
 _HOLDER = re.compile(r"PID (\d+)")
 
@@ -132,7 +137,8 @@ class DuckDBWarehouse(Warehouse):
         pause = 0.02
         while True:
             try:
-                connection: duckdb.DuckDBPyConnection = self.connect()
+                with _CONNECTING:
+                    connection: duckdb.DuckDBPyConnection = self.connect()
             except duckdb.IOException as error:
                 if "Could not set lock" not in str(error):
                     raise
@@ -176,3 +182,6 @@ class DuckDBWarehouse(Warehouse):
     def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
         # Sorting one list per group, as the general form does, is ten times slower here.
         return f"{'arg_max' if largest else 'arg_min'}({value}, {order}) filter (where {where})"
+
+    def hash_row(self, values: Sequence[str], seed: str) -> str:
+        return f"cast(hash({', '.join((f'cast({seed} as bigint)', *values))}) as varchar)"

@@ -21,7 +21,7 @@ from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn
@@ -246,3 +246,8 @@ class PostgresWarehouse(Warehouse):
 
     def byte_order(self, text: str) -> str:
         return f'({text}) collate "C"'
+
+    def hash_row(self, values: Sequence[str], seed: str) -> str:
+        # The constant is for rows without values.
+        row = f"row({', '.join(('0', *values))})"
+        return f"cast(hash_record_extended({row}, cast({seed} as bigint)) as varchar)"

@@ -121,7 +121,7 @@ class VendorApi:
             outcome = _Outcome()
             if fault.acts or not fault.replaces_answer:
                 self._answer(request, outcome)
-            response = _spoil(fault, outcome.respond())
+            response = spoil(fault, outcome.respond())
             self.state.log_request(
                 LoggedRequest(
                     method=request.method,
@@ -192,7 +192,7 @@ def _text(body: bytes) -> str:
     return body.decode("utf-8", "backslashreplace")
 
 
-def _spoil(fault: Fault, response: Response) -> Response:
+def spoil(fault: Fault, response: Response) -> Response:
     """Return what the client gets in place of the proper response, if the fault says so."""
     if fault.cut:
         return Response(None)

@@ -20,7 +20,7 @@ from cdp_provider.testing.vendor.faults import Fault
 from cdp_provider.testing.vendor.state import Applied, LoggedRequest, VendorState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
 MAX_BODY_BYTES = 10_000_000
@@ -55,27 +55,26 @@ class VendorServer:
             self.put_customers(customers)
             if data is not None:
                 self.put_customers(_read_customers(Path(data)))
-            self._server = _Server(port, self._api)
+            self._server = LoopbackServer(port, self._answer)
         except BaseException:
             self._state.close()
             raise
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="vendor")
-        self._thread.start()
 
     @property
     def url(self) -> str:
         """The address to send requests to, without a trailing slash."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._server.url
 
     def close(self) -> None:
         """Stop: running requests are finished, delays cut short, idle connections closed."""
         if self._stopping.is_set():
             return
         self._stopping.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.close()
         self._state.close()
+
+    def _answer(self, request: Request) -> Response:
+        return handle(self._api, request) if request.path.startswith("/_/") else self._api.handle(request)
 
     def __enter__(self) -> Self:
         return self
@@ -129,16 +128,36 @@ def _read_customers(data: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-class _Server(ThreadingHTTPServer):
+class LoopbackServer(ThreadingHTTPServer):
+    """Serves on 127.0.0.1, in threads of its own, from construction to :meth:`close`.
+
+    :param port: TCP port; 0 takes a free one.
+    :param answer: what to answer a request; called in many threads at once.
+    :raises OSError: the port is taken.
+    """
+
     # server_close() joins the threads of open connections, so none outlives the state it writes to.
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, port: int, api: VendorApi) -> None:
-        self.api = api
+    def __init__(self, port: int, answer: Callable[[Request], Response]) -> None:
+        self.answer = answer
         self._connections: set[socket.socket] = set()
         self._cut: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), name="loopback")
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The address to send requests to, without a trailing slash."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def close(self) -> None:
+        """Stop: running requests are finished, idle connections closed."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._connections.add(request)
@@ -179,18 +198,14 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer a request of any method: the API decides which ones a path takes."""
-        api = cast("_Server", self.server).api
+        """Answer a request of any method: who answers decides which ones a path takes."""
         parts = urlsplit(self.path)
         body = self._read_body()
         if body is None:
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, unquote(parts.path), parts.query, headers, body)
-        if request.path.startswith("/_/"):
-            self._send(handle(api, request))
-        else:
-            self._send(api.handle(request))
+        self._send(cast("LoopbackServer", self.server).answer(request))
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
@@ -211,13 +226,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, response: Response) -> None:
         if response.status is None:
-            cast("_Server", self.server).reset_on_close(self.connection)
+            cast("LoopbackServer", self.server).reset_on_close(self.connection)
             self.close_connection = True
             return
         self.send_response(response.status)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(response.body)))
-        for name, value in response.headers.items():
+        for name, value in {"Content-Type": "application/json", **response.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(response.body)

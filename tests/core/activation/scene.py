@@ -50,8 +50,8 @@ ARROW = {
 PROFILES = Profiles.model_validate(
     {"fields": {name: {"from": [f"crm.customers.{name}"]} for name in COLUMNS}}
 )
-#: Impatient enough for a test, patient enough for four troubles in a row.
-QUICK = Patience(max_wait=5, throttles=5, tries=4, pause=0.01)
+#: Impatient enough for a test, patient enough for four troubles in a row; one request after the other.
+QUICK = Patience(max_wait=5, throttles=5, tries=4, pause=0.01, in_flight=1)
 
 
 def run(day: int) -> Run:

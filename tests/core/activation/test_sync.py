@@ -37,9 +37,12 @@ def test_insert_update_unchanged_remove(scene, vendor):
         "accepted": 2,
         "removed": 2,
         "rejected": 0,
+        "ambiguous": 0,
+        "dead": 0,
         "invalid": 0,
-        "exhausted": 0,
+        "withheld": 0,
         "unchanged": 2,
+        "removals_waiting": 0,
         "requests": 2,
     }
 
@@ -165,11 +168,11 @@ def test_rejected_records_are_retried_in_later_windows_until_enough(scene, vendo
     assert (report.state, report.rows_out, report.rows_refused) == ("ok", 1, 1)
     assert scene.ledger()["x@bounce.invalid"] == ("rejected", 1, "the domain accepts no mail")
     scene.sync(1, declared)
-    assert scene.ledger()["x@bounce.invalid"][:2] == ("rejected", 2)
+    assert scene.ledger()["x@bounce.invalid"][:2] == ("dead", 2)
     sent = len(vendor.requests())
     report = scene.sync(2, declared)
     assert len(vendor.requests()) == sent, "tried max_attempts times, so it rests"
-    assert report.detail["exhausted"] == 1
+    assert report.detail["dead"] == 1
 
     put_profiles(scene.warehouse, [person(1), bad | {"country": "AT"}])
     scene.sync(3, declared)

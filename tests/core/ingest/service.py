@@ -19,6 +19,7 @@ class Asked:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -49,7 +50,8 @@ class Service:
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
-                asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers.items()))
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers.items()), body)
                 service.asked.append(asked)
                 self.reply(answers(asked) if callable(answers) else answers[len(service.asked) - 1])
 

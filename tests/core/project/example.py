@@ -152,15 +152,20 @@ destinations:
     type: mail
     connection: mail_api
     rate: {requests: 20, per: 1 second}
+    purposes: [newsletters]
     upsert: "/lists/{list}/members"
     answer: {type: list}
+consent:
+  purposes: {newsletters: consent}
+  suppressed: [consent]
 syncs:
   vip_to_mail:
     segment: vip
     destination: mail
     key: email
-    fields: {SPENT: spent}
+    fields: {SPENT: spent, BORN: {from: born, write: if_empty, null: skip}}
     mode: mirror
+    approve_above: 0.2
     parameters: {list: vip}
 """
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cdp_provider.core.project.faults import ProjectError
 from cdp_provider.core.project.loader import load
-from tests.core.project.example import GOOD, KINDS, ApiOptions, CursorPaging, faults, load_text
+from tests.core.project.example import GOOD, KINDS, ApiOptions, CursorPaging, MailOptions, faults, load_text
 
 
 def test_a_good_project_has_no_faults():
@@ -35,7 +35,9 @@ def test_names_options_and_shorthands_are_filled_in():
     )
     assert customers.options == expected
     assert project.destinations["mail"].name == "mail"
-    assert project.destinations["mail"].rate.per == timedelta(seconds=1)
+    assert project.destinations["mail"].rate[0].per == timedelta(seconds=1)
+    assert project.syncs["vip_to_mail"].sources == ("spent", "born")
+    assert project.consent.purposes == {"newsletters": "consent"}
     assert [stream.ref for stream in project.streams()] == ["crm.customers", "web.events", "web.products"]
     field = project.profiles.fields["email"].sources[1]
     assert (field.stream, field.column) == ("web.products", "owner")
@@ -62,8 +64,11 @@ def test_sections_may_stand_empty_and_anchors_are_fine():
     assert load_text(text).identity.identifiers["second_email"].normalize == "email"
 
 
+MIRROR = "    mode: mirror\n    approve_above: 0.2\n"
+
+
 def test_a_sync_may_omit_its_segment():
-    assert faults(GOOD.replace("    segment: vip\n", "").replace("mode: mirror", "mode: upsert")) == ()
+    assert faults(GOOD.replace("    segment: vip\n", "").replace(MIRROR, "    mode: upsert\n")) == ()
 
 
 ONE_FAULT = yaml.safe_load((Path(__file__).parent / "one_fault.yaml").read_text())
@@ -138,6 +143,30 @@ def test_a_lost_section_is_one_fault():
     assert [fault.path for fault in faults(GOOD.replace("  web:\n", "  web: 5\n  x:\n"))] == ["sources.web"]
     lost = GOOD.replace("segments:\n", "segments: all\nold:\n")
     assert [fault.path for fault in faults(lost)] == ["segments", "old"]
+
+
+def test_purposes_of_the_kind_count_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(MailOptions, "purposes", ("advertising", "newsletters"))
+    (fault,) = faults(GOOD)
+    assert fault.path == "syncs.vip_to_mail.destination"
+    assert "needs consent to 'advertising'" in fault.message
+    assert "nobody would ever be sent" in fault.message
+    assert faults(GOOD.replace("newsletters: consent", "newsletters: consent, advertising: consent")) == ()
+
+
+@pytest.mark.parametrize("broken", ["consent: 5\nold:", "consent:\n  purposes: 5\n  #", "consnt:"])
+def test_nothing_is_said_of_purposes_where_consent_is_broken(broken: str):
+    paths = [fault.path for fault in faults(GOOD.replace("consent:\n  purposes:", f"{broken}\n  purposes:"))]
+    assert "syncs.vip_to_mail.destination" not in paths
+    assert paths
+
+
+@pytest.mark.parametrize("mode", ["archive", "event"])
+def test_other_modes_that_need_a_segment(mode: str):
+    text = GOOD.replace("    segment: vip\n", "").replace(MIRROR, f"    mode: {mode}\n")
+    text = text.replace("write: if_empty, ", "")
+    (fault,) = faults(text)
+    assert (fault.path, "none is named" in fault.message) == ("syncs.vip_to_mail.mode", True)
 
 
 def test_a_circle_names_its_members():

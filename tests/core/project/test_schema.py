@@ -37,6 +37,8 @@ def test_the_schema_is_valid_and_accepts_the_good_project():
         GOOD.replace("512 MB", "512000000").replace("annually", "52 weeks").replace("C-1004", "[C-1004]"),
         GOOD.replace("{email: owner}", "{email: [owner, title]}"),
         GOOD[: GOOD.index("  rules:")] + "  rules:\n" + GOOD[GOOD.index("profiles:") :],
+        GOOD.replace("{newsletters: consent}", "").replace("    purposes: [newsletters]\n", ""),
+        GOOD.replace("{requests: 20, per: 1 second}", "[{records: 9, per: 1 day, resets: UTC}]"),
         GOOD.replace("at_least: 500", "between: [1, 2.5]").replace("30 days", "1 week"),
     ],
 )  # fmt: skip
@@ -67,6 +69,9 @@ def test_other_spellings_are_accepted_by_both(text: str):
         ('{user_id: "17"}', "{user_id: 17}", ["identity", "rules", 0]),
         ('{user_id: "17"}]', "]", ["identity", "rules", 0]),
         ("key: C-1004", "ky: C-1004", ["identity", "rules", 3]),
+        ("purposes: {", "purpses: {", ["consent"]),
+        ("write: if_empty", "write: once", ["syncs", "vip_to_mail", "fields", "BORN"]),
+        ("requests: 20", "request: 20", ["destinations", "mail", "rate"]),
         ("30 days", "30 moons", ["profiles", "traits", "visits", "within_last"]),
     ],
 )

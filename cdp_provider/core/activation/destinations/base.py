@@ -104,9 +104,9 @@ class Outcome:
 ACCEPTED = Outcome("accepted")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
-    """What one request meant for one record."""
+    """What one request meant for one record; not changed once made."""
 
     record: Record
     outcome: Outcome
@@ -251,11 +251,18 @@ class DestinationKind(ABC):
     limits: ClassVar[Mapping[str, Limits]] = {}
     #: Address of the page that documents the limits.
     limits_source: ClassVar[str] = ""
-    rate_headers: ClassVar[RateHeaders] = RateHeaders()
+    rate_headers: RateHeaders = RateHeaders()
 
     def __init__(self, destination: Destination, sync: Sync) -> None:
         self.destination = destination
         self.sync = sync
+
+    @property
+    def own_limits(self) -> Limits:
+        """Of the endpoint class "", which is where records go: what the project says comes first."""
+        known, said = self.limits.get("", Limits()), self.destination
+        rates = known.rates if said.rate is None else said.rate
+        return Limits(rates, said.concurrency or known.concurrency)
 
     def filled(self, text: str) -> str:
         """A text of the options, with the sync's parameters in its ``{places}``."""

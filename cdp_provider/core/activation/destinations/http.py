@@ -3,105 +3,34 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from pydantic import Field
+import orjson
 
+from cdp_provider.core.activation.destinations.answers import without_values
 from cdp_provider.core.activation.destinations.base import (
+    ACCEPTED,
     Capabilities,
     DestinationKind,
     Outcome,
+    RateHeaders,
+    Refused,
     Request,
 )
+from cdp_provider.core.activation.destinations.http_options import HttpDestinationOptions
 from cdp_provider.core.activation.encoding import encode
 from cdp_provider.core.exceptions import DataError
-from cdp_provider.core.project.base import Model, Options
-from cdp_provider.core.project.problems import Problem
+from cdp_provider.core.project.base import PLACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from cdp_provider.core.activation.destinations.base import Operation, Record
+    from cdp_provider.core.activation.destinations.base import Line, Operation, Record
+    from cdp_provider.core.activation.destinations.http_options import HttpAnswer, HttpCall, HttpReadCall
     from cdp_provider.core.http import Response
     from cdp_provider.core.project.activation import Destination, Sync
-
-_PLACE = re.compile(r"\{(\w+)\}")
-
-
-class Call(Model):
-    """One endpoint: ``{method: POST, path: "/lists/{list}/members", body: members}``.
-
-    :param path: below the connection's base URL; ``{name}`` is filled by the sync's parameters.
-    :param body: key under which the list of records stands; left out, the list is the whole body.
-    """
-
-    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
-    path: str = Field(pattern=r"^/")
-    body: str | None = None
-
-
-class AnswerShape(Model):
-    """Where an answer says what became of each record; all paths are dotted.
-
-    :param results: the list of results; left out, the answer itself is the list.
-    :param key: the record's key in a result; left out, results stand in the order of the records.
-    :param status: the record's status in a result.
-    :param accepted: statuses that mean "done"; any other is a rejection.
-    :param reason: where a result says why its record was rejected.
-    """
-
-    results: str | None = None
-    key: str | None = None
-    status: str
-    accepted: tuple[str, ...] = Field(min_length=1)
-    reason: str
-
-
-class HttpDestinationOptions(Options):
-    """A tool with a batch endpoint.
-
-    :param upsert: creates and updates records.
-    :param remove: takes records away; without it no sync can mirror.
-    :param key: what the key is called in a record.
-    :param key_case: ``lower`` when the tool takes keys that differ in case for one, as e-mail tools do.
-    :param fields: key under which mapped fields stand; left out, they stand beside the key.
-    :param answer: left out, a 2xx accepts every record of its request.
-    """
-
-    needs_connection: ClassVar[bool] = True
-
-    upsert: Call
-    remove: Call | None = None
-    key: str
-    key_case: Literal["keep", "lower"] = "keep"
-    fields: str | None = None
-    answer: AnswerShape | None = None
-
-    def sync_problems(self, sync: Sync) -> Iterator[Problem]:
-        """A mirror without `remove`, a place in a path that nothing fills, a field in the key's place."""
-        if sync.mode == "mirror" and self.remove is None:
-            yield Problem(
-                ("mode",),
-                f"destination {sync.destination} describes no remove call, so a sync cannot mirror to it",
-                "describe remove, or use mode: upsert",
-            )
-        calls = (self.upsert, self.remove if sync.mode == "mirror" else None)
-        needed = {name for call in calls if call for name in _PLACE.findall(call.path)}
-        for name in sorted(needed - set(sync.parameters)):
-            yield Problem(
-                ("parameters",),
-                f"the path of destination {sync.destination} needs the parameter {name!r}",
-                f"add parameters: {{{name}: ...}}",
-            )
-        if self.fields is None and self.key in sync.fields:
-            yield Problem(
-                ("fields", self.key),
-                f"{self.key!r} is the name of the key in a record of destination {sync.destination}",
-                "rename the field, or put fields under a key of their own",
-                at_key=True,
-            )
 
 
 class HttpDestination(DestinationKind):
@@ -112,72 +41,164 @@ class HttpDestination(DestinationKind):
     def __init__(self, destination: Destination, sync: Sync) -> None:
         super().__init__(destination, sync)
         self._options = cast("HttpDestinationOptions", destination.options)
+        # What other kinds know of their vendor, this one is told by the project.
+        self.rate_headers = RateHeaders(**self._options.headers.model_dump())
 
     @property
     def capabilities(self) -> Capabilities:
+        described = self._options
         return Capabilities(
-            removes=self._options.remove is not None, folds_keys=self._options.key_case == "lower"
+            operations=frozenset(cast("list[Operation]", list(described.calls))),
+            max_batch=self.destination.batch or 100,
+            max_bytes=described.max_bytes,
+            max_record_bytes=described.max_record_bytes,
+            folds_keys=described.key_case == "lower",
+            reads=described.read is not None,
+            repeatable=described.repeatable,
         )
 
-    def request(self, operation: Operation, records: Sequence[Record]) -> Request:
-        call = self._call(operation)
-        items = [self._item(record) for record in records]
-        body = encode({call.body: items} if call.body else items)
-        return Request(call.method, self._path(call), body, {"Content-Type": "application/json"})
+    def item(self, operation: Operation, record: Record) -> dict[str, Any]:
+        described = self._options
+        item: dict[str, Any] = {described.key: record.key}
+        if operation in ("remove", "archive"):
+            return item
+        if operation == "event" and described.event is not None:
+            item |= {described.event.name: self.sync.event or self.sync.segment}
+            item |= {described.event.time: record.time or record.intended}
+            item |= {described.event.id: record.record_key} if described.event.id else {}
+        return item | (dict(record.fields) if described.fields is None else {described.fields: record.fields})
+
+    def request(self, operation: Operation, records: Sequence[Record], items: Sequence[bytes]) -> Request:
+        # A record that is cleared is one that is upserted, with nulls.
+        return self._request(self._options.calls["upsert" if operation == "clear" else operation], items)
+
+    async def deliver(
+        self, line: Line, operation: Operation, records: Sequence[Record], items: Sequence[bytes]
+    ) -> list[Outcome]:
+        request = self.request(operation, records, items)
+        headers = {**request.headers, self._options.idempotency_header: line.idempotency_key}
+        response = await line.send(replace(request, headers=headers), records=len(records))
+        return self.outcomes(operation, response, records)
+
+    def inspect(self, response: Response) -> None:
+        shape = self._options.answer
+        if shape is None or shape.refused_when is None or not 200 <= response.status < 300:
+            return
+        try:
+            said = response.json()
+        except DataError:
+            return
+        when = shape.refused_when
+        if isinstance(when, str):
+            refused = bool(dig(said, when))
+        else:
+            refused = any(dig(said, at) == value for at, value in when.items())
+        if refused:
+            raise Refused(_reason(said, shape) or "refused", response.status)
 
     def outcomes(self, operation: Operation, response: Response, records: Sequence[Record]) -> list[Outcome]:
-        done = Outcome("removed" if operation == "remove" else "accepted")
         shape = self._options.answer
-        if shape is None:
-            return [done] * len(records)
-        results = _dig(response.json(), shape.results)
-        if not isinstance(results, list):
+        if shape is None or (shape.status is None and shape.errors is None):
+            return [ACCEPTED] * len(records)
+        if shape.errors is not None:
+            return _by_errors(self._list(response, shape.errors, or_none=True), shape, records)
+        found = match(self._list(response, shape.results), shape.key, records)
+        return [_outcome(result, shape, record) for result, record in zip(found, records, strict=True)]
+
+    async def empty(self, line: Line, records: Sequence[Record], fields: Sequence[str]) -> list[set[str]]:
+        described = self._options
+        read = cast("HttpReadCall", described.read)
+        keys = [encode({described.key: record.key}) for record in records]
+        response = await line.send(self._request(read, keys))
+        held = match(self._list(response, read.results), described.key, records)
+        values = [dig(record, described.fields) or {} for record in held]
+        return [{name for name in fields if dig(value, name) in (None, "")} for value in values]
+
+    def _request(self, call: HttpCall, items: Sequence[bytes]) -> Request:
+        path = PLACE.sub(lambda place: quote(self.sync.parameters[place[1]], safe=""), call.path)
+        body: Any = [orjson.Fragment(item) for item in items]
+        if call.body is not None:
+            whole: dict[str, Any] = {}
+            for at, constant in call.constants.items():
+                put(whole, at, self.filled(constant) if isinstance(constant, str) else constant)
+            put(whole, call.body, body)
+            body = whole
+        return Request(call.method, path, encode(body))
+
+    def _list(self, response: Response, path: str | None, *, or_none: bool = False) -> list[Any]:
+        found = dig(response.json(), path)
+        if found is None and or_none:
+            return []
+        if not isinstance(found, list):
             msg = (
                 f"{response.method} {response.path} answered {response.status} without a list at"
-                f" {shape.results or 'the top'}; check answer.results of destination {self.destination.name}"
+                f" {path or 'the top'}; check how destination {self.destination.name} describes its answers"
             )
             raise DataError(msg)
-        return [_outcome(result, shape, done) for result in _match(results, shape.key, records)]
-
-    def _call(self, operation: Operation) -> Call:
-        if operation == "remove" and self._options.remove is not None:
-            return self._options.remove
-        return self._options.upsert
-
-    def _path(self, call: Call) -> str:
-        return _PLACE.sub(lambda place: quote(self.sync.parameters[place[1]], safe=""), call.path)
-
-    def _item(self, record: Record) -> dict[str, Any]:
-        item: dict[str, Any] = {self._options.key: record.key}
-        if record.operation == "remove":
-            return item
-        if self._options.fields is None:
-            return item | dict(record.fields)
-        return item | {self._options.fields: record.fields}
+        return found
 
 
-def _outcome(result: Mapping[str, Any] | None, shape: AnswerShape, done: Outcome) -> Outcome:
+def _outcome(result: Any, shape: HttpAnswer, record: Record) -> Outcome:
     if result is None:
         return Outcome("retryable", "no answer for this record")
-    status = _dig(result, shape.status)
-    if status is not None and str(status) in shape.accepted:
-        return done
-    reason = _dig(result, shape.reason)
-    return Outcome("rejected", f"status {status}" if reason is None else str(reason))
+    status = dig(result, shape.status)
+    if status is not None and _text(status) in {_text(accepted) for accepted in shape.accepted}:
+        return ACCEPTED
+    return Outcome("rejected", _reason(result, shape, record) or f"status {_text(status)}")
 
 
-def _match(results: list[Any], path: str | None, records: Sequence[Record]) -> list[Any]:
-    """The result of each record, None where there is none."""
+def _by_errors(errors: list[Any], shape: HttpAnswer, records: Sequence[Record]) -> list[Outcome]:
+    """Outcomes by a list that names only who was rejected.
+
+    :raises Refused: an error names none of several records, so only halving tells whose it is.
+    """
+    places = {str(place): place for place in range(len(records))}
+    if shape.key is not None:
+        places = {str(record.key).strip().casefold(): place for place, record in enumerate(records)}
+    outcomes = [ACCEPTED] * len(records)
+    for error in errors:
+        named = dig(error, shape.key or shape.index)
+        place = places.get(str(named).strip().casefold())
+        if place is None and len(records) > 1:
+            raise Refused(_reason(error, shape) or "refused")
+        outcomes[place or 0] = Outcome("rejected", _reason(error, shape, records[place or 0]) or "refused")
+    return outcomes
+
+
+def _reason(said: Any, shape: HttpAnswer, record: Record | None = None) -> str | None:
+    reason = dig(said, shape.reason) if shape.reason is not None else None
+    return None if reason is None else without_values(_text(reason), record)
+
+
+def match(results: list[Any], path: str | None, records: Sequence[Record]) -> list[Any]:
+    """The result of each record, None where there is none.
+
+    :param path: where a result says its record's key; None: they stand in the order of the records.
+    """
     if path is None:
         return [results[place] if place < len(results) else None for place in range(len(records))]
-    exact = {str(_dig(result, path)): result for result in results}
+    exact = {str(dig(result, path)): result for result in results}
     # Some tools answer with their own spelling of the key.
     folded = {key.strip().casefold(): result for key, result in exact.items()}
-    return [exact.get(r.record_key, folded.get(r.record_key.casefold())) for r in records]
+    keys = [str(record.key) for record in records]
+    return [exact.get(key, folded.get(key.strip().casefold())) for key in keys]
 
 
-def _dig(value: Any, path: str | None) -> Any:
-    """What stands at a dotted path; None where it ends early."""
+def dig(value: Any, path: str | None) -> Any:
+    """What stands at a dotted path; None where it ends early, and the value itself without a path."""
     for part in path.split(".") if path else ():
         value = value.get(part) if isinstance(value, dict) else None
     return value
+
+
+def put(body: dict[str, Any], path: str, value: Any) -> None:
+    """Set what stands at a dotted path."""
+    *parents, last = path.split(".")
+    for parent in parents:
+        body = body.setdefault(parent, {})
+    body[last] = value
+
+
+def _text(value: Any) -> str:
+    """As JSON writes it, but for the quotes of a text."""
+    return value if isinstance(value, str) else encode(value).decode()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records in the batches that they travel in."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cdp_provider.core.activation.destinations.base import InvalidRecord, Outcome, Result
+from cdp_provider.core.activation.encoding import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cdp_provider.core.activation.destinations.base import DestinationKind, Operation, Record
+
+#: Of a request's body, for what stands around its records.
+_AROUND = 1_024
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records of one operation and one window that travel together.
+
+    :ivar items: JSON text of each.
+    :ivar unsent: records met on the way that cannot be sent; their results are kept with the batch's, so that
+        a killed task makes the same batch again or none of it.
+    """
+
+    operation: Operation
+    records: list[Record] = field(default_factory=list)
+    items: list[bytes] = field(default_factory=list)
+    unsent: list[Result] = field(default_factory=list)
+
+
+class Batches:
+    """Cuts a stream of records into batches, always in the same places.
+
+    A batch ends where the operation or the intended window changes, where the next record's place belongs to
+    another multiple of the batch's size, where a record is missing because it has its answer, and before it
+    gets too many bytes. So what a killed task left over makes up the same batches again.
+    """
+
+    def __init__(self, kind: DestinationKind) -> None:
+        capabilities, destination = kind.capabilities, kind.destination
+        self._kind = kind
+        self.size = batch_size(kind)
+        sizes = [size for size in (capabilities.max_bytes, destination.batch_size) if size]
+        self._most = min(sizes) - _AROUND if sizes else None
+        largest = [size for size in (capabilities.max_record_bytes, self._most) if size]
+        self._largest = min(largest) if largest else None
+        self._clear: Operation = "upsert" if "upsert" in capabilities.operations else "update"
+        self._batch: Batch | None = None
+        self._bytes = 0
+        self._last: Record | None = None
+
+    def cut(self, records: Iterable[Record]) -> Iterator[Batch]:
+        """The batches that `records` complete; the rest waits for more."""
+        kind, size, most = self._kind, self.size, self._most
+        for record in records:
+            last, batch = self._last, self._batch
+            if (
+                batch is None
+                or last is None
+                or record.place != last.place + 1
+                or record.place % size == 0
+                or record.operation != batch.operation
+                or record.intended != last.intended
+            ):
+                yield from self.rest()
+                batch = self._start(record)
+            self._last = record
+            operation = self._clear if record.operation == "clear" else record.operation
+            try:
+                item = encode(kind.item(operation, record))
+            except InvalidRecord as error:
+                batch.unsent.append(_invalid(record, str(error)))
+                continue
+            except TypeError:
+                batch.unsent.append(_invalid(record, "a value has no JSON form"))
+                continue
+            if self._largest and len(item) > self._largest:
+                reason = f"it has {len(item)} bytes, and the destination takes {self._largest}"
+                batch.unsent.append(_invalid(record, reason))
+                continue
+            self._bytes += len(item) + 1
+            if most and self._bytes > most:
+                yield from self.rest()
+                batch = self._start(record)
+                self._bytes = len(item) + 1
+            batch.records.append(record)
+            batch.items.append(item)
+
+    def rest(self) -> Iterator[Batch]:
+        """The last batch, if there is one."""
+        batch, self._batch, self._bytes = self._batch, None, 0
+        if batch is not None and (batch.records or batch.unsent):
+            yield batch
+
+    def _start(self, record: Record) -> Batch:
+        self._batch = Batch(record.operation)
+        return self._batch
+
+
+def batch_size(kind: DestinationKind) -> int:
+    """Records in one request: what the project says, within what the vendor takes and the limits admit."""
+    asked = [kind.destination.batch] if kind.destination.batch else []
+    records = [rate.records for rate in kind.destination.rate or () if rate.records]
+    return min([kind.capabilities.max_batch, *asked, *records])
+
+
+def _invalid(record: Record, reason: str) -> Result:
+    return Result(record, Outcome("invalid", reason), "")
+
+
+def idempotency_key(sync: str, records: Sequence[Record]) -> str:
+    """The same for every try of the same payloads of the same records, in any process; else another.
+
+    A payload that returns later (A, then B, then A again) was intended by another window, and a record that
+    got an answer counts it, so neither meets the stored answer of the earlier request.
+    """
+    first = records[0]
+    parts = [f"{sync}\x1e{first.operation}\x1e{first.intended.isoformat()}"]
+    parts += [f"{record.record_key}\x1f{record.payload_hash}\x1f{record.attempts}" for record in records]
+    return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:32]
