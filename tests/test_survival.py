@@ -37,6 +37,7 @@ def _count_and_kill(fatal: int | None, done) -> None:
     """Wrap everything that leaves a trace outside the process; die before call number `fatal`."""
     import httpx
 
+    from cdp_provider.core.activation.client import Client
     from cdp_provider.core.warehouse import duckdb, postgres
 
     def wrap(owner, name):
@@ -54,6 +55,7 @@ def _count_and_kill(fatal: int | None, done) -> None:
         for method in ("execute", "fetch", "arrow", "load"):
             wrap(session, method)
     wrap(httpx.Client, "send")
+    wrap(Client, "send")
 
 
 def _child(world: World, stage: str, node: str, run: Run, fatal: int | None, done) -> None:

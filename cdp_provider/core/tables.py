@@ -206,6 +206,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "reason": "string",
         "attempts": "integer!",  # answers to the payload of the last try
         "refusals": "integer",  # rejections among them since it was released; none: it may be tried at once
+        "unsure": "boolean",  # an earlier try since the last acknowledgement may have arrived
         "place": "integer",  # in the order of sending of the window that meant it
         "sent": "string",  # what the kind remembers of the acknowledged payload: hashed identifiers, an id
         "window_end": "timestamp!",

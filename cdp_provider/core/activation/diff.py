@@ -31,12 +31,15 @@ _LEDGER = (
     "operation",
     "attempts",
     "refusals",
+    "unsure",
     "place",
     "sent",
     "window_end",
 )
 #: The destination did not take the last payload, and that is certain.
 _REFUSED = "l_state in ('rejected', 'dead', 'invalid')"
+#: An earlier payload may have arrived all the same.
+_UNSURE = "coalesce(l_unsure, false)"
 _REMOVALS = "('remove', 'archive', 'clear')"
 #: Rejected before, and it may be tried again: by a later window, or because it was released.
 _AGAIN = (
@@ -304,15 +307,17 @@ def open_sql(shape: Shape) -> str:
     valid = (
         f"{VALID} and (l_record_key is null"
         f" or (l_state in ('pending', 'retryable', 'removed'){f' and {unheld}' if shape.once else ''})"
-        f" or ({unheld} and (l_state = 'accepted'"
-        f" or ({_REFUSED} and (l_attempted_hash is distinct from payload_hash or {_AGAIN})))))"
+        f" or ({unheld} and l_state = 'accepted')"
+        f" or (({unheld}{'' if shape.once else f' or {_UNSURE}'}) and {_REFUSED}"
+        f" and (l_attempted_hash is distinct from payload_hash or {_AGAIN})))"
     )
     # Whatever may stand at the destination has to go, acknowledged or not.
     tried_removal = f"l_attempted_hash in {_REMOVALS}"
     gone = (
         f"{ALONE} and (l_state in ('accepted', 'pending', 'retryable')"
         f" or (l_state = 'ambiguous' and not {tried_removal})"
-        f" or ({_REFUSED} and l_attempted_hash <> '{shape.leaves}' and l_payload_hash is not null)"
+        f" or ({_REFUSED} and l_attempted_hash <> '{shape.leaves}'"
+        f" and (l_payload_hash is not null or {_UNSURE}))"
         f" or (l_attempted_hash = '{shape.leaves}' and {_AGAIN}))"
     )
     columns = "coalesce(profile_id, l_profile_id) as profile_id,"
@@ -333,8 +338,9 @@ def _settle(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
     """What needs no sending: keys that went to another profile with the same payload, refused payloads that
     nobody wants any more."""
     ledger = session.warehouse.table("sync_ledger")
-    held = "payload_hash is not null" if shape.once else "payload_hash = d.payload_hash"
-    done = f"l.{held} and l.state in ('rejected', 'dead', 'invalid')"
+    unsure = "coalesce(unsure, false)"
+    held = "is not null" if shape.once else "= d.payload_hash and not coalesce(l.unsure, false)"
+    done = f"l.payload_hash {held} and l.state in ('rejected', 'dead', 'invalid')"
     session.execute(
         f"update {ledger} l set profile_id = d.profile_id,"
         f" state = case when {done} then 'accepted' else l.state end,"
@@ -349,10 +355,11 @@ def _settle(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
         "sync = :sync and state = 'invalid'"
         f" and record_key in (select l_record_key from sync_diff where {ALONE})"
     )
-    session.execute(f"delete from {ledger} where {alone} and payload_hash is null", values)
+    session.execute(f"delete from {ledger} where {alone} and payload_hash is null and not {unsure}", values)
     if not shape.leaves:
         session.execute(
-            f"update {ledger} set state = 'accepted', reason = null, attempted_hash = null where {alone}",
+            f"update {ledger} set state = 'accepted', reason = null, attempted_hash = null where {alone}"
+            f" and not {unsure}",
             values,
         )
 
@@ -377,7 +384,8 @@ def _note_pending(session: Session, shape: Shape, values: Mapping[str, Any]) -> 
     session.execute(
         f"update {ledger} l set state = 'pending', reason = null, attempted_hash = o.payload_hash,"
         " operation = o.operation, attempts = o.attempts, place = o.place, window_end = o.intended,"
-        " refusals = case when o.attempts > 0 then l.refusals end, run_id = :run_id"
+        " refusals = case when o.attempts > 0 then l.refusals end, run_id = :run_id,"
+        " unsure = coalesce(l.unsure, false) or l.state in ('pending', 'retryable', 'ambiguous')"
         f" from {waiting} o where l.sync = :sync and l.record_key = o.record_key and o.known",
         values,
     )

@@ -127,6 +127,7 @@ def fold(session: Session, sync: Sync) -> None:
             " payload_hash = case when a.outcome <> 'accepted' then l.payload_hash"
             f" when {held} then a.payload_hash end,"
             " attempted_hash = case when a.outcome <> 'accepted' then l.attempted_hash end,"
+            " unsure = case when a.outcome <> 'accepted' then l.unsure end,"
             " sent = case when a.outcome <> 'accepted' then l.sent when a.operation = 'remove' then a.sent"
             " else coalesce(a.sent, l.sent) end, window_end = a.window_end, run_id = a.run_id"
             " from (select a.*, row_number() over"
@@ -155,19 +156,24 @@ def _is_open(session: Session, waiting: str, values: Mapping[str, Any]) -> bool:
 
 
 def release(session: Session, sync: str, keys: Sequence[str] | None = None) -> int:
-    """Let the next run, of the same window too, try dead letters and ambiguous records again. Call it inside
-    a transaction.
+    """Let the next run, of the same window too, try dead letters, ambiguous records and those again that
+    could not be put into a request. Call it inside a transaction.
 
     :param keys: record keys, as the ledger has them; None: all.
     :returns: how many records it let go.
     """
     ledger = session.warehouse.table("sync_ledger")
-    chosen = "sync = :sync and state in ('dead', 'ambiguous')"
+    # A profile that has no record has tried nothing.
+    chosen = "sync = :sync and state in ('dead', 'ambiguous', 'invalid') and attempted_hash is not null"
     if keys is not None:
         wanted = session.temp("released_keys", pa.table({"record_key": pa.array(list(keys), pa.string())}))
         chosen += f" and record_key in (select record_key from {wanted})"
     count = session.scalar(f"select count(*) from {ledger} where {chosen}", {"sync": sync})
-    session.execute(f"update {ledger} set state = 'rejected', refusals = 0 where {chosen}", {"sync": sync})
+    session.execute(
+        f"update {ledger} set state = 'rejected', refusals = 0,"
+        f" unsure = coalesce(unsure, false) or state = 'ambiguous' where {chosen}",
+        {"sync": sync},
+    )
     return int(count)
 
 

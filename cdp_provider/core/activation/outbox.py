@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,12 +19,13 @@ from cdp_provider.core.activation.destinations.base import Record
 from cdp_provider.core.exceptions import RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from cdp_provider.core.activation.shape import Shape
     from cdp_provider.core.warehouse import Session, Warehouse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: In the order of :class:`Record`, whose key and fields come between.
 _COLUMNS = "record_key, profile_id, operation, payload_hash, attempts, intended, place, sent"
 
 
@@ -95,17 +97,18 @@ class Outbox:
         shape = self.shape
         table = name(shape.sync.name)
         events = shape.sync.mode == "event"
+        columns = ", ".join((_COLUMNS, *(["event_time"] if events else []), *shape.names))
         with warehouse.session() as session:
+            rows = None
+            if session.exists(table):
+                rows = session.arrow(
+                    f"select {columns} from {warehouse.table(table)}"
+                    " where seq > :after and seq <= :last order by seq",
+                    {"after": after, "last": after + count},
+                )
+            # Afterwards: then what was read is not another task's outbox.
             self._check(session)
-            if not session.exists(table):
-                return []
-            columns = ", ".join((_COLUMNS, *(["event_time"] if events else []), *shape.names))
-            rows = session.arrow(
-                f"select {columns} from {warehouse.table(table)}"
-                " where seq > :after and seq <= :last order by seq",
-                {"after": after, "last": after + count},
-            )
-        return list(self._records(rows, events=events))
+        return [] if rows is None else self._records(rows, events=events)
 
     def _check(self, session: Session) -> None:
         state = session.warehouse.table("sync_state")
@@ -117,62 +120,49 @@ class Outbox:
             )
             raise SupersededError(msg)
 
-    def _records(self, rows: pa.Table, *, events: bool) -> Iterator[Record]:
+    def _records(self, rows: pa.Table, *, events: bool) -> list[Record]:
         columns = [_values(column) for column in rows.columns]
-        fixed, rest = columns[:8], columns[8:]
-        times: Iterable[Any] = rest.pop(0) if events else [None] * rows.num_rows
-        shape = self.shape
-        plain = not events and shape.types[shape.sync.key] not in ("bigint", "integer", "smallint")
-        keys = fixed[0] if plain else map(shape.key, fixed[0])
-        for key, payload, time, *row in zip(keys, self._payloads(fixed[2], rest), times, *fixed, strict=True):
-            record_key, profile_id, operation, payload_hash, attempts, intended, place, sent = row
-            yield Record(
-                record_key,
-                key,
-                profile_id,
-                payload,
-                operation,
-                payload_hash,
-                attempts,
-                intended,
-                place,
-                sent,
-                time,
-            )
+        record_keys, profiles, operations, *fixed = columns[:8]
+        rest = columns[8:]
+        times = rest.pop(0) if events else repeat(None)
+        whole = self.shape.types[self.shape.sync.key] in ("bigint", "integer", "smallint")
+        keys = map(self.shape.key, record_keys) if events or whole else record_keys
+        payloads = self._payloads(operations, rest)
+        return list(map(Record, record_keys, keys, profiles, payloads, operations, *fixed, times))
 
-    def _payloads(self, operations: Sequence[str], values: list[list[Any]]) -> Iterator[Mapping[str, Any]]:
+    def _payloads(self, operations: list[str], values: list[list[Any]]) -> list[Mapping[str, Any]]:
         fields = self.shape.sync.fields
-        names = tuple(fields)
-        skipped = tuple(name for name, mapped in fields.items() if mapped.null == "skip")
         for number, mapped in enumerate(fields.values()):
             if self.shape.types[mapped.source] in ("json", "jsonb"):
                 values[number] = [None if v is None else orjson.Fragment(v) for v in values[number]]
-        rows = zip(*values, strict=True) if values else iter([()] * len(operations))
-        for operation, row in zip(operations, rows, strict=True):
-            if operation in ("remove", "archive"):
-                yield {}
-                continue
-            payload = dict(zip(names, row, strict=True))
-            if operation != "clear":
-                for name in skipped:
-                    if payload[name] is None:
-                        del payload[name]
-            yield payload
+        names = tuple(fields)
+        rows: Iterable[tuple[Any, ...]] = zip(*values, strict=True) if values else [()] * len(operations)
+        payloads: list[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
+        if skipped := {name for name, mapped in fields.items() if mapped.null == "skip"}:
+            payloads = [
+                payload if operation == "clear" else _without_nulls(payload, skipped)
+                for operation, payload in zip(operations, payloads, strict=True)
+            ]
+        if {"remove", "archive"} & set(operations):
+            return [
+                {} if operation in ("remove", "archive") else payload
+                for operation, payload in zip(operations, payloads, strict=True)
+            ]
+        return payloads
+
+
+def _without_nulls(payload: Mapping[str, Any], skipped: set[str]) -> Mapping[str, Any]:
+    return {name: value for name, value in payload.items() if value is not None or name not in skipped}
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """A column's values as Python's. ``to_pylist`` makes an object per value and a time zone per moment."""
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        micros = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-        moments: dict[int | None, datetime | None] = {None: None}
-        for micro in micros.unique().to_pylist():
-            if micro is not None:
-                moments[micro] = _EPOCH + timedelta(microseconds=micro)
-        return [moments[micro] for micro in _values(micros)]
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    # NumPy would make floats of whole numbers with nulls among them.
-    quick = text or (number and not column.null_count)
-    values: list[Any] = column.to_numpy().tolist() if quick else column.to_pylist()
-    return values
+    """A column's values as Python's. Arrow by itself makes a moment from the name of its time zone, each
+    time."""
+    if not pa.types.is_timestamp(column.type):
+        plain: list[Any] = column.to_pylist()
+        return plain
+    micros = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_pylist()
+    moments = {
+        micro: None if micro is None else _EPOCH + timedelta(microseconds=micro) for micro in set(micros)
+    }
+    return [moments[micro] for micro in micros]

@@ -175,7 +175,7 @@ class DestinationConformance:
     ) -> Delivered:
         """One delivery of all records."""
         delivered = Delivered()
-        target = Endpoint(server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=timeout)
+        target = Endpoint(server.url, headers=self.kind.auth.headers(TOKEN), timeout=timeout)
         chunk = [replace(record, place=place) for place, record in enumerate(records)]
         started = time.monotonic()
         try:

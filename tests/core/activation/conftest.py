@@ -10,8 +10,8 @@ import pytest
 
 from cdp_provider.core import tables
 from cdp_provider.core.activation.limiter import SqliteLimits
-from cdp_provider.testing.vendor import VendorServer
 from cdp_provider.core.warehouse import DuckDBWarehouse
+from cdp_provider.testing.vendor import VendorServer
 from tests.conftest import ENGINES
 from tests.core.activation.desk import Desk
 from tests.core.activation.scene import Scene

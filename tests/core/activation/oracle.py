@@ -22,6 +22,7 @@ class Line:
 
     :ivar held: the payload that was acknowledged; None: nothing.
     :ivar tried: the payload, or the kind of removal, that was tried last.
+    :ivar unsure: something tried since may have arrived.
     :ivar record: as it was read last.
     """
 
@@ -30,6 +31,7 @@ class Line:
     tried: Any = None
     attempts: int = 0
     refusals: int = 0
+    unsure: bool = False
     window: int = 0
     record: Record | None = None
 
@@ -114,6 +116,8 @@ class Oracle:
             if self.leaves and self._goes(line, window):
                 empty = dict.fromkeys(self.sync.fields) if self.leaves == "clear" else {}
                 self._open(out, key, self.leaves, self.leaves, empty, window)
+            elif line.unsure:
+                continue
             elif line.state == "invalid" and not line.held:
                 del self.lines[key]
             elif line.state == "invalid" and not self.leaves:
@@ -126,7 +130,11 @@ class Oracle:
     def _send(self, out: Any, key: str, sends: str, payload: Any, fields: Any, window: int) -> None:
         line = self.lines.get(key)
         if line is not None:
-            done = line.held is not None if self.sync.mode == "insert" else line.held == payload
+            done = (
+                line.held is not None
+                if self.sync.mode == "insert"
+                else line.held == payload and not line.unsure
+            )
             if line.state in ("rejected", "dead", "invalid") and done:
                 line.state, line.tried = "accepted", None
             if line.state == "ambiguous":
@@ -147,10 +155,11 @@ class Oracle:
             return False
         if line.tried == self.leaves:
             return self._again(line, window)
-        return line.held is not None
+        return line.held is not None or line.unsure
 
     def _open(self, out: Any, key: str, operation: str, payload: Any, fields: Any, window: int) -> None:
         line = self.lines.setdefault(key, Line("new"))
+        line.unsure |= line.state in ("pending", "retryable", "ambiguous")
         same = line.tried == payload
         kept = line.state == "pending" and same
         if not same:
@@ -171,6 +180,7 @@ class Oracle:
         if state == "accepted":
             removed = line.tried in REMOVALS
             line.held = None if removed else line.tried
+            line.unsure = False
             line.state, line.tried = ("removed" if removed else "accepted"), None
             return
         line.refusals += state == "rejected"
@@ -179,5 +189,6 @@ class Oracle:
 
     def release(self) -> None:
         for line in self.lines.values():
-            if line.state in ("dead", "ambiguous"):
+            if line.state in ("dead", "ambiguous", "invalid"):
+                line.unsure |= line.state == "ambiguous"
                 line.state, line.refusals = "rejected", 0

@@ -94,6 +94,26 @@ def test_of_several_answers_to_one_try_the_last_counts(ada):
     assert state(ada)[0] == "accepted"
 
 
+@pytest.mark.parametrize("later", ["rejected", "invalid"])
+def test_what_may_have_arrived_is_not_forgotten(ada, later):
+    ada.day(0, "retryable")
+    put_profiles(ada.warehouse, [person(1, country="FR")])
+    ada.day(1, later)
+    put_profiles(ada.warehouse, [person(1, out=True)])
+    assert sent(ada.day(2)) == [("remove", ADA)]
+    assert ada.day(3) == []
+
+
+def test_a_value_that_returns_is_sent_where_another_may_have_arrived(ada):
+    ada.day(0)
+    for day, (country, outcome) in enumerate([("FR", "retryable"), ("AT", "rejected")], 1):
+        put_profiles(ada.warehouse, [person(1, country=country)])
+        ada.day(day, outcome)
+    put_profiles(ada.warehouse, [person(1)])
+    assert len(ada.day(3)) == 1
+    assert ada.day(4) == []
+
+
 def test_an_answer_to_what_is_no_longer_on_its_way_changes_nothing(ada):
     old = ada.records(ada.plan(0))
     put_profiles(ada.warehouse, [person(1, country="FR")])
@@ -120,8 +140,11 @@ def test_a_record_too_large_is_tried_again_when_it_changes_and_forgotten_when_it
     assert (plan.total, plan.invalid) == (0, 1)
     put_profiles(ada.warehouse, [person(1, country="FR")])
     assert len(ada.day(2, "invalid")) == 1
+    assert ada.plan(3).total == 0
+    assert ada.release() == 1
+    assert len(ada.day(3, "invalid")) == 1, "the destination may have been described anew"
     put_profiles(ada.warehouse, [])
-    assert ada.plan(3).invalid == 0
+    assert ada.plan(4).invalid == 0
     assert ada.states() == {}
 
 

@@ -39,11 +39,13 @@ from tests.core.activation.redis_server import redis_server
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from multiprocessing.queues import Queue
+    from multiprocessing.sharedctypes import Synchronized
     from multiprocessing.synchronize import Event, Semaphore
     from pathlib import Path
 
     from cdp_provider.core.activation.limits import LimitStore
 
+#: From 20 on, processes share for 20 seconds, and in Redis too.
 DEPTH = int(os.environ.get("CDP_TEST_DEPTH", "1"))
 START = 1_790_000_000.0
 DAY = 86_400.0
@@ -491,7 +493,7 @@ class Place(NamedTuple):
         return PostgresLimits(lambda: psycopg.connect(self.where), self.table)
 
 
-@pytest.fixture(params=["sqlite", "postgres", "redis"])
+@pytest.fixture(params=["sqlite", "postgres", "redis"] if DEPTH >= 20 else ["sqlite", "postgres"])
 def place(request, tmp_path, make_warehouse) -> Iterator[Place]:
     if request.param == "sqlite":
         yield Place("sqlite", str(tmp_path / "shared.sqlite"))
@@ -504,9 +506,16 @@ def place(request, tmp_path, make_warehouse) -> Iterator[Place]:
 
 
 def work_in_process(
-    place: Place, seconds: float, told_at: float | None, ready: Semaphore, begin: Event, taken: Queue[Any]
+    place: Place,
+    seconds: float,
+    told_at: float | None,
+    ready: Semaphore,
+    begin: Event,
+    begun: Synchronized[float],
+    taken: Queue[Any],
 ) -> None:
-    """Take moments for so long; at `told_at` be told to wait for a second."""
+    """Take moments for so long from `begun` on, which is the same for all; at `told_at` be told to wait for a
+    second."""
 
     async def work() -> tuple[list[float], float]:
         limiter = Limiter(place.open(), "shared", {"": limits(requests(PER_SECOND, 1))}, 60)
@@ -514,7 +523,7 @@ def work_in_process(
             pass
         ready.release()
         begin.wait(60)
-        seen, start, told = [], time.monotonic(), 0.0
+        seen, start, told = [], begun.value, 0.0
         while (now := time.monotonic()) < start + seconds:
             if told_at is not None and not told and now > start + told_at:
                 await limiter.blocked("", 1.0)
@@ -530,10 +539,11 @@ def work_in_process(
 def share(place: Place, seconds: float, told_at: float | None = None) -> tuple[list[list[float]], float]:
     """The moments of each process, and when one of them had been told to wait."""
     ready, begin, taken = _processes.Semaphore(0), _processes.Event(), _processes.Queue()
+    begun = _processes.Value("d", 0.0)
     workers = [
         _processes.Process(
             target=work_in_process,
-            args=(place, seconds, None if number else told_at, ready, begin, taken),
+            args=(place, seconds, None if number else told_at, ready, begin, begun, taken),
         )
         for number in range(WORKERS)
     ]
@@ -541,6 +551,7 @@ def share(place: Place, seconds: float, told_at: float | None = None) -> tuple[l
         worker.start()
     for _ in workers:
         assert ready.acquire(timeout=60), "a process did not come up; see its error above"
+    begun.value = time.monotonic()  # one clock for all processes of a host
     begin.set()
     shares = [taken.get(timeout=seconds + 60) for _ in workers]
     for worker in workers:

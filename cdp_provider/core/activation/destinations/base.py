@@ -8,6 +8,7 @@ batches, the ledger and the log are the same for all of them and live in
 
 from __future__ import annotations
 
+import base64
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -168,6 +169,15 @@ class Auth:
     header: str = "Authorization"
     prefix: str = ""
     login: str = ""
+
+    def headers(self, password: str, login: str = "") -> dict[str, str]:
+        """What a request has to carry."""
+        if self.scheme == "basic":
+            pair = base64.b64encode(f"{login or self.login}:{password}".encode()).decode()
+            return {"Authorization": f"Basic {pair}"}
+        if self.scheme == "bearer":
+            return {"Authorization": f"Bearer {password}"}
+        return {self.header: f"{self.prefix}{password}"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,8 @@ from tests.contracts import ByContract
 from tests.core.activation.destinations.fakes.iterable import IterableVendor
 
 
-class Keyed(IterableDestination):
-    """With the key that a connection would bring."""
-
-    headers: ClassVar = {"Api-Key": "iterable-key"}
-
-
 class TestIterable(ByContract, DestinationConformance):
-    kind = Keyed
+    kind = IterableDestination
     contract = "iterable"
     options: ClassVar[dict[str, Any]] = {"list": "{list}"}
     sync: ClassVar[dict[str, Any]] = {
