@@ -337,6 +337,11 @@ def open_sql(shape: Shape) -> str:
 def _settle(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
     """What needs no sending: keys that went to another profile with the same payload, refused payloads that
     nobody wants any more."""
+    if not session.scalar(
+        f"select count(*) from sync_diff where ({VALID} and l_record_key is not null"
+        f" and (l_profile_id is distinct from profile_id or {_REFUSED})) or ({ALONE} and l_state = 'invalid')"
+    ):
+        return
     ledger = session.warehouse.table("sync_ledger")
     unsure = "coalesce(unsure, false)"
     held = "is not null" if shape.once else "= d.payload_hash and not coalesce(l.unsure, false)"

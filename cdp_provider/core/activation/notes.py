@@ -34,11 +34,12 @@ def keep(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
     """Bring the ledger's notes in line with the difference; only news is logged."""
     ledger, log = session.warehouse.table("sync_ledger"), session.warehouse.table("delivery_log")
     found = _find(session)
-    session.execute(
-        f"delete from {ledger} where {_OWN} and {_MET}"
-        " and record_key not in (select record_key from sync_notes)",
-        values,
-    )
+    if session.scalar(f"select count(*) from sync_diff where starts_with(l_record_key, '{NOTE}')"):
+        session.execute(
+            f"delete from {ledger} where {_OWN} and {_MET}"
+            " and record_key not in (select record_key from sync_notes)",
+            values,
+        )
     if not found:
         return
     told = f"sync_notes n left join (select * from {ledger} where {_OWN}) l on l.record_key = n.record_key"

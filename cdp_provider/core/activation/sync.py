@@ -12,6 +12,7 @@ from cdp_provider.core import tables
 from cdp_provider.core.activation import circuit, diff, ledger
 from cdp_provider.core.activation.delivery import Patience, StoppedError, deliver
 from cdp_provider.core.activation.destinations import DESTINATIONS
+from cdp_provider.core.activation.destinations.fit import reading_problems
 from cdp_provider.core.activation.limiter import Limiter
 from cdp_provider.core.activation.limits import limits_of
 from cdp_provider.core.activation.shape import Shape
@@ -82,16 +83,18 @@ def sync(
     with reported(warehouse, run, "sync", sync.name) as report:
         kind = kind_of(sync, destination, profiles)
         report.detail["requests"] = 0
+        consent = consent or Consent()
+        planned = _plan(warehouse, kind, report, consent, resync=resync, approved=approved)
         for _ in range(_ROUNDS):
-            planned = _plan(warehouse, kind, report, consent or Consent(), resync=resync, approved=approved)
-            if planned is None:
-                return report
-            if not planned.total:
+            if planned is None or not planned.total:
                 break
             store = limits if limits is not None else limits_of(warehouse)
             _deliver(warehouse, kind, target, planned, store, patience, stop, report)
             if not _unanswered(warehouse, kind, run):
                 break
+            planned = _plan(warehouse, kind, report, consent, resync=resync, approved=approved)
+        if planned is None:
+            return report
         with warehouse.session() as session:
             _finish(session, kind, planned, report)
     return report
@@ -116,10 +119,14 @@ def kind_of(sync: Sync, destination: Destination, profiles: Profiles) -> Destina
             f" {did_you_mean(destination.type, DESTINATIONS)}"
         )
         raise ConfigurationError(msg)
-    if problems := [problem.message for problem in destination.options.sync_problems(sync)]:
+    problems = [problem.message for problem in destination.options.sync_problems(sync)]
+    if not problems:
+        kind = DESTINATIONS[destination.type](destination, sync)
+        problems = [problem.message for problem in reading_problems(kind)]
+    if problems:
         msg = f"sync {sync.name} does not fit destination {destination.name}: {'; '.join(problems)}"
         raise ConfigurationError(msg)
-    return DESTINATIONS[destination.type](destination, sync)
+    return kind
 
 
 def _plan(

@@ -240,7 +240,9 @@ def test_events_of_one_profile_keep_their_order(serve):
     done: list[str] = []
     delivery, _ = serve(behave, batch=1)
     events = [("slow 1", 1), ("other", 2), ("then 1", 1)]
-    delivery._kind = HttpDestination(mail(batch=1, event={"path": "/events", "body": "members"}), newsletter())
+    delivery._kind = HttpDestination(
+        mail(batch=1, event={"path": "/events", "body": "members"}), newsletter()
+    )
     delivery.deliver([record(k, place=n, profile_id=p, operation="event") for n, (k, p) in enumerate(events)])
     assert done.index("slow 1") < done.index("then 1")
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 #: ``clear`` empties the mapped fields of a record; kinds get it as an ``upsert`` whose values are null.
 Operation = Literal["upsert", "insert", "update", "clear", "remove", "archive", "event"]
 
-#: ``invalid``: never sent. ``rejected``: refused by the destination. ``retryable``: it answered, but not about
-#: this record, or not for good. ``throttled`` and ``ambiguous``: it did not answer the request; in the second
-#: case nobody knows whether it was applied.
+#: ``invalid``: never sent. ``rejected``: refused by the destination. ``retryable``: it answered, but not
+#: about this record; or nothing was applied. ``throttled`` and ``ambiguous``: it did not answer the request;
+#: in the second case nobody knows whether it was applied.
 State = Literal["accepted", "invalid", "rejected", "retryable", "throttled", "ambiguous"]
 
 _REASON_LENGTH = 500

@@ -37,12 +37,16 @@ _SECOND = 1_000_000
 _SLICES = 120
 _SPACED_WITHIN = timedelta(minutes=1)
 
+#: So much longer than a limit's interval the space between two moments is: the network brings requests to the
+#: other side some milliseconds nearer to each other than they were sent, and its window may lie anywhere.
+_SPARE = (101, 100)
+
 #: So much of a limit's span a request may come late.
 _LATE = 0.02
 
 #: After a 429 the pace falls to this share of itself, once per window; it gains a tenth per quiet window.
-_SLOWER, _SLOWEST, _REGAINED = 0.7, 0.1, 0.1
-_QUIET = 30 * _SECOND
+_SLOWER, _SLOWEST, _REGAINED = 0.8, 0.1, 0.1
+_QUIET = 10 * _SECOND
 #: What the other side asks for beyond this is asked again then.
 _LONGEST = 86_400.0
 
@@ -310,8 +314,8 @@ def _cost(rate: Rate, records: int) -> int:
 
 
 def _interval(rate: Rate, records: int) -> int:
-    """Rounded up: a microsecond too little, and a window would see one more."""
-    return -(-_microseconds(rate.per) * _cost(rate, records) // rate.amount)
+    """A little longer than the limit's own, so that a late request and the next do not meet in one window."""
+    return -(-_microseconds(rate.per) * _SPARE[0] * _cost(rate, records) // (rate.amount * _SPARE[1]))
 
 
 def _microseconds(span: timedelta) -> int:
