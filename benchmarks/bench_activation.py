@@ -53,6 +53,8 @@ ROWS = int(os.environ.get("CDP_BENCH_ROWS", "1_000_000"))
 NAMES = {"duckdb": "DuckDB", "postgres": "PostgreSQL"}
 #: The shared limit: requests per second, seconds that an answer takes, workers, seconds of measuring.
 RATE, LATENCY, WORKERS, SPAN = 100, 0.2, 4, 60
+#: Seconds before; four processes that start at once have no time to keep time.
+WARM = 20
 BATCH = 100
 ROUNDS = 3
 MB = 1_000_000
@@ -195,7 +197,7 @@ def shares(place: Place, folder: str) -> Iterator[Measured]:
             ]
             for worker in workers:
                 worker.start()
-            while counts(url)["requests"] < 3 * RATE:  # all of them are at work by then
+            while counts(url)["requests"] < WARM * RATE:
                 time.sleep(0.1)
             before, started = counts(url), time.monotonic()
             time.sleep(SPAN)
