@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 
 _WINDOW = {"window_start": "timestamp", "window_end": "timestamp"}
 
+#: What became of one record in one attempt.
+_ATTEMPT = {
+    "sync": "string!",
+    "run_id": "string!",
+    "window_end": "timestamp!",
+    "record_key": "string!",
+    "profile_id": "integer",
+    "operation": "string!",
+    "fields": "string",  # the names of the fields that travelled, never what they said
+    "outcome": "string!",
+    "status": "integer",  # of the HTTP answer
+    "reason": "string",
+    "attempt": "integer!",
+    "answered_at": "timestamp",
+    "idempotency_key": "string!",
+    "payload": "string",  # only where the sync says log_payload
+}
+
 #: table -> column -> project column type. ``!`` marks a column that is never null.
 TABLES: Mapping[str, Mapping[str, str]] = {
     # One row per stage and node of every run: what went in, what came out, how fresh it is.
@@ -214,18 +232,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     # Answers that are not in the ledger yet: appended with every batch, folded in when a sync ends or begins.
     # Updating a ledger of millions for each hundred records would cost far more than sending them.
+    # Each line becomes one of delivery_log then, too.
     "sync_answers": {
-        "sync": "string!",
-        "record_key": "string!",
+        **_ATTEMPT,
         "payload_hash": "string!",
-        "operation": "string!",
-        "outcome": "string!",
-        "reason": "string",
-        "attempt": "integer!",
         "sent": "string",
-        "answer": "integer!",  # grows within a run: of two answers to one try the later one counts
-        "window_end": "timestamp!",
-        "run_id": "string!",
+        "answer": "integer!",  # grows within a task: of two answers to one try the later one counts
+        "ends_try": "boolean",  # else the record stays pending
     },
     # One row per sync: who works on it, and how it fares.
     "sync_state": {
@@ -236,22 +249,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "failed_run": "string",  # the last of them
     },
     # One row per record and attempt.
-    "delivery_log": {
-        "sync": "string!",
-        "run_id": "string!",
-        "window_end": "timestamp!",
-        "record_key": "string!",
-        "profile_id": "integer",
-        "operation": "string!",
-        "fields": "string",  # the names of the fields that travelled, never what they said
-        "outcome": "string!",
-        "status": "integer",  # of the HTTP answer
-        "reason": "string",
-        "attempt": "integer!",
-        "answered_at": "timestamp",
-        "idempotency_key": "string!",
-        "payload": "string",  # only where the sync says log_payload
-    },
+    "delivery_log": _ATTEMPT,
     # One row per account and endpoint class: what of its limits is used. See core/activation/limiter.
     "account_limits": {
         "account": "string!",

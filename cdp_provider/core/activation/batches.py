@@ -51,56 +51,60 @@ class Batches:
         largest = [size for size in (capabilities.max_record_bytes, self._most) if size]
         self._largest = min(largest) if largest else None
         self._clear: Operation = "upsert" if "upsert" in capabilities.operations else "update"
-        self._batch: Batch | None = None
-        self._bytes = 0
-        self._last: Record | None = None
+        self._group: list[Record] = []
 
     def cut(self, records: Iterable[Record]) -> Iterator[Batch]:
         """The batches that `records` complete; the rest waits for more."""
-        kind, size, most = self._kind, self.size, self._most
+        size, group = self.size, self._group
+        last = group[-1] if group else None
         for record in records:
-            last, batch = self._last, self._batch
-            if (
-                batch is None
-                or last is None
-                or record.place != last.place + 1
+            if last is not None and (
+                record.place != last.place + 1
                 or record.place % size == 0
-                or record.operation != batch.operation
+                or record.operation != last.operation
                 or record.intended != last.intended
             ):
                 yield from self.rest()
-                batch = self._start(record)
-            self._last = record
-            operation = self._clear if record.operation == "clear" else record.operation
-            try:
-                item = encode(kind.item(operation, record))
-            except InvalidRecord as error:
-                batch.unsent.append(_invalid(record, str(error)))
-                continue
-            except TypeError:
-                batch.unsent.append(_invalid(record, "a value has no JSON form"))
-                continue
-            if self._largest and len(item) > self._largest:
-                reason = f"it has {len(item)} bytes, and the destination takes {self._largest}"
-                batch.unsent.append(_invalid(record, reason))
-                continue
-            self._bytes += len(item) + 1
-            if most and self._bytes > most:
-                yield from self.rest()
-                batch = self._start(record)
-                self._bytes = len(item) + 1
-            batch.records.append(record)
-            batch.items.append(item)
+                group = self._group
+            group.append(record)
+            last = record
 
     def rest(self) -> Iterator[Batch]:
-        """The last batch, if there is one."""
-        batch, self._batch, self._bytes = self._batch, None, 0
-        if batch is not None and (batch.records or batch.unsent):
-            yield batch
+        """What waits: one batch, or more where bytes are limited."""
+        group, self._group = self._group, []
+        if not group:
+            return
+        batch = Batch(group[0].operation)
+        operation = self._clear if batch.operation == "clear" else batch.operation
+        held = 0
+        # All of them first: what cannot be sent goes with the first batch.
+        for record, item in list(self._encoded(operation, group, batch.unsent)):
+            held += len(item) + 1
+            if self._most and held > self._most:
+                yield batch
+                batch, held = Batch(record.operation), len(item) + 1
+            batch.records.append(record)
+            batch.items.append(item)
+        yield batch
 
-    def _start(self, record: Record) -> Batch:
-        self._batch = Batch(record.operation)
-        return self._batch
+    def _encoded(
+        self, operation: Operation, group: Sequence[Record], unsent: list[Result]
+    ) -> Iterator[tuple[Record, bytes]]:
+        """The records that can be sent; `unsent` gets the others."""
+        make, largest = self._kind.item, self._largest
+        for record in group:
+            try:
+                item = encode(make(operation, record))
+            except InvalidRecord as error:
+                unsent.append(_invalid(record, str(error)))
+            except TypeError:
+                unsent.append(_invalid(record, "a value has no JSON form"))
+            else:
+                if largest and len(item) > largest:
+                    reason = f"it has {len(item)} bytes, and the destination takes {largest}"
+                    unsent.append(_invalid(record, reason))
+                else:
+                    yield record, item
 
 
 def batch_size(kind: DestinationKind) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cdp_provider.core.activation import notes, outbox
 from cdp_provider.core.activation.outbox import Outbox
-from cdp_provider.core.activation.shape import NOTE, STAMP_LENGTH
+from cdp_provider.core.activation.shape import NOTE, STAMP_LENGTH, memory_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,8 +136,14 @@ def plan(session: Session, shape: Shape, run: Run, *, resync: str | None, claim:
     :param claim: name of the task that takes the sync over; the outbox of an older one stops.
     :param approved: removals above the sync's ``approve_above`` may travel.
     """
+    values = _values(shape, run, _claim(session, shape.sync.name, claim, resync))
+    rows = session.scalar(shape.total_sql(session.warehouse), values)
+    with session.bounded(memory_for(rows)):
+        return _plan(session, shape, values, claim, approved=approved)
+
+
+def _plan(session: Session, shape: Shape, values: Mapping[str, Any], claim: str, *, approved: bool) -> Plan:
     sync, warehouse = shape.sync, session.warehouse
-    values = _values(shape, run, _claim(session, sync.name, claim, resync))
     counts = _find(session, shape, values)
     notes.keep(session, shape, values)
     _settle(session, shape, values)
@@ -249,18 +255,31 @@ def _differ(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
     warehouse = session.warehouse
     same = "" if shape.once else " and l.payload_hash = d.payload_hash"
     idle = "l.state = 'removed'" if shape.leaves else "l.state not in ('invalid', 'withheld')"
-    ledger = ", ".join(f"l.{name} as l_{name}" for name in _LEDGER)
-    session.execute("drop table if exists sync_diff")
+    ledger = warehouse.table("sync_ledger")
+    session.execute("drop table if exists sync_differing")
+    # Narrow: a join that carries every value along costs twice as much, and most of them are the same.
     session.execute(
-        f"create temporary table sync_diff as select d.*, {ledger}"
+        "create temporary table sync_differing as select d.profile_id, d.record_key, l.record_key as l_key"
         f" from ({shape.desired_sql(warehouse)}) d"
-        f" full join (select * from {warehouse.table('sync_ledger')} where sync = :sync) l"
+        f" full join (select * from {ledger} where sync = :sync) l"
         # A planner takes "= 1" for something rare, and counts on few rows and works in parallel.
         " on l.record_key = d.record_key where case when l.record_key is null then 1"
         f" when l.profile_id = d.profile_id and l.state = 'accepted' and d.reason is null{same} then 0"
         f" when l.profile_id = d.profile_id and l.reason = d.reason and starts_with(l.record_key, '{NOTE}')"
         " and l.state = case when d.withheld then 'withheld' else 'invalid' end then 0"
         f" when d.profile_id is null and {idle} then 0 else 1 end = 1",
+        values,
+    )
+    session.analyze("sync_differing")
+    some = session.scalar("select count(*) from sync_differing")
+    columns = ", ".join(f"l.{name} as l_{name}" for name in _LEDGER)
+    session.execute("drop table if exists sync_diff")
+    session.execute(
+        f"create temporary table sync_diff as select d.*, {columns} from sync_differing n"
+        f" left join ({shape.desired_sql(warehouse, 'sync_differing')}) d"
+        " on d.profile_id = n.profile_id and d.record_key = n.record_key"
+        f" left join (select * from {ledger} where sync = :sync) l on l.record_key = n.l_key"
+        f"{'' if some else ' limit 0'}",
         values,
     )
 

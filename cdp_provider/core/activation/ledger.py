@@ -12,6 +12,8 @@ import pyarrow as pa
 from cdp_provider.core.activation import outbox
 from cdp_provider.core.activation.destinations.base import InvalidRecord
 from cdp_provider.core.activation.encoding import encode
+from cdp_provider.core.activation.shape import memory_for
+from cdp_provider.core.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,8 +38,8 @@ def record(
     answer: int,
     answered_at: datetime,
 ) -> None:
-    """Keep results: each in the log, each answer for :func:`fold`. Call it inside a transaction. It only
-    appends, so its cost does not grow with the ledger.
+    """Keep results for :func:`fold`. Call it inside a transaction. It only appends, and once, so its cost
+    does not grow with the ledger.
 
     :param answer: larger with each call; of answers to one try the last one counts.
     """
@@ -45,42 +47,30 @@ def record(
         return
     records, outcomes = [result.record for result in results], [result.outcome for result in results]
     count = len(results)
-    told = pa.table(
-        {
-            "sync": [kind.sync.name] * count,
-            "run_id": [run.run_id] * count,
-            "window_end": pa.array([run.window.end] * count, _MOMENT),
-            "record_key": [r.record_key for r in records],
-            "operation": [r.operation for r in records],
-            "outcome": [o.state for o in outcomes],
-            "reason": pa.array([o.reason for o in outcomes], pa.string()),
-            "attempt": [r.attempts + 1 for r in records],
-        }
-    )
-    log = {
+    first = answer * _RESULTS_PER_CALL
+    final = _FINAL if kind.capabilities.repeatable else _FINAL | {"ambiguous"}
+    answers = {
+        "sync": pa.repeat(kind.sync.name, count),
+        "run_id": pa.repeat(run.run_id, count),
+        "window_end": pa.repeat(pa.scalar(run.window.end, _MOMENT), count),
+        "record_key": pa.array([r.record_key for r in records], pa.string()),
         "profile_id": pa.array([r.profile_id for r in records], pa.int64()),
+        "operation": pa.array([r.operation for r in records], pa.string()),
         "fields": pa.array(_names(records), pa.string()),
+        "outcome": pa.array([o.state for o in outcomes], pa.string()),
         "status": pa.array([o.status for o in outcomes], pa.int64()),
-        "answered_at": pa.array([answered_at] * count, _MOMENT),
-        "idempotency_key": [result.idempotency_key for result in results],
+        "reason": pa.array([o.reason for o in outcomes], pa.string()),
+        "attempt": pa.array([r.attempts + 1 for r in records], pa.int64()),
+        "answered_at": pa.repeat(pa.scalar(answered_at, _MOMENT), count),
+        "idempotency_key": pa.array([result.idempotency_key for result in results], pa.string()),
+        "payload_hash": pa.array([r.payload_hash for r in records], pa.string()),
+        "sent": pa.array([o.sent for o in outcomes], pa.string()),
+        "answer": pa.array(range(first, first + count), pa.int64()),
+        "ends_try": pa.array([o.state in final for o in outcomes], pa.bool_()),
     }
     if kind.sync.log_payload:
-        log["payload"] = pa.array([_payload(kind, r) for r in records], pa.string())
-    answers = {
-        "payload_hash": [r.payload_hash for r in records],
-        "sent": pa.array([o.sent for o in outcomes], pa.string()),
-        "answer": list(range(answer * _RESULTS_PER_CALL, answer * _RESULTS_PER_CALL + count)),
-    }
-    session.load(session.warehouse.table("delivery_log"), _with(told, log))
-    final = _FINAL if kind.capabilities.repeatable else _FINAL | {"ambiguous"}
-    answered = _with(told, answers).filter(pa.array([o.state in final for o in outcomes]))
-    session.load(session.warehouse.table("sync_answers"), answered)
-
-
-def _with(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
-    for name, values in columns.items():
-        table = table.append_column(name, pa.array(values) if isinstance(values, list) else values)
-    return table
+        answers["payload"] = pa.array([_payload(kind, r) for r in records], pa.string())
+    session.load(session.warehouse.table("sync_answers"), pa.table(answers))
 
 
 def _names(records: Sequence[Record]) -> list[str | None]:
@@ -104,43 +94,55 @@ def _payload(kind: DestinationKind, one: Record) -> str | None:
 
 
 def fold(session: Session, sync: Sync) -> None:
-    """Bring the answers that were kept into the ledger, all at once, and drop an outbox of which nothing is
-    open any more. Call it inside a transaction.
+    """Bring the answers that were kept into the ledger and the log, all at once, and drop an outbox of which
+    nothing is open any more. Call it inside a transaction.
 
     An answer to a payload that is no longer the one on its way changes nothing: a newer run has taken over.
     """
-    answers, ledger = session.warehouse.table("sync_answers"), session.warehouse.table("sync_ledger")
+    answers = session.warehouse.table("sync_answers")
     values = {"sync": sync.name, "max_attempts": sync.max_attempts}
-    if session.scalar(f"select count(*) from {answers} where sync = :sync", values):
-        for table in (answers, ledger):
-            session.analyze(table)
-        refused = "a.outcome = 'rejected'"
-        refusals = "coalesce(l.refusals, 0) + 1"
-        held = "a.operation not in ('remove', 'archive', 'clear')"
-        session.execute(
-            f"update {ledger} l set state = case"
-            f" when {refused} and {refusals} >= :max_attempts then 'dead'"
-            f" when a.outcome = 'accepted' and not {held} then 'removed' else a.outcome end,"
-            " reason = a.reason, operation = a.operation,"
-            " attempts = case when a.outcome = 'ambiguous' then l.attempts else a.attempt end,"
-            f" refusals = case when {refused} then {refusals} else l.refusals end,"
-            " payload_hash = case when a.outcome <> 'accepted' then l.payload_hash"
-            f" when {held} then a.payload_hash end,"
-            " attempted_hash = case when a.outcome <> 'accepted' then l.attempted_hash end,"
-            " unsure = case when a.outcome <> 'accepted' then l.unsure end,"
-            " sent = case when a.outcome <> 'accepted' then l.sent when a.operation = 'remove' then a.sent"
-            " else coalesce(a.sent, l.sent) end, window_end = a.window_end, run_id = a.run_id"
-            " from (select a.*, row_number() over"
-            " (partition by record_key, payload_hash order by answer desc) as place"
-            f" from {answers} a where sync = :sync) a where a.place = 1 and l.sync = :sync"
-            " and l.record_key = a.record_key and l.state in ('pending', 'ambiguous')"
-            " and l.attempted_hash = a.payload_hash",
-            values,
-        )
-        session.execute(f"delete from {answers} where sync = :sync", values)
+    if kept := session.scalar(f"select count(*) from {answers} where sync = :sync", values):
+        with session.bounded(memory_for(kept)):
+            _take_in(session, values)
     waiting = outbox.name(sync.name)
     if session.exists(waiting) and not _is_open(session, waiting, values):
         session.execute(f"drop table {session.warehouse.table(waiting)}")
+
+
+def _take_in(session: Session, values: Mapping[str, Any]) -> None:
+    answers, ledger = session.warehouse.table("sync_answers"), session.warehouse.table("sync_ledger")
+    for table in (answers, ledger):
+        session.analyze(table)
+    log = ", ".join(TABLES["delivery_log"])
+    session.execute(
+        f"insert into {session.warehouse.table('delivery_log')} ({log})"
+        f" select {log} from {answers} where sync = :sync order by answer",
+        values,
+    )
+    refused = "a.outcome = 'rejected'"
+    refusals = "coalesce(l.refusals, 0) + 1"
+    held = "a.operation not in ('remove', 'archive', 'clear')"
+    session.execute(
+        f"update {ledger} l set state = case"
+        f" when {refused} and {refusals} >= :max_attempts then 'dead'"
+        f" when a.outcome = 'accepted' and not {held} then 'removed' else a.outcome end,"
+        " reason = a.reason, operation = a.operation,"
+        " attempts = case when a.outcome = 'ambiguous' then l.attempts else a.attempt end,"
+        f" refusals = case when {refused} then {refusals} else l.refusals end,"
+        " payload_hash = case when a.outcome <> 'accepted' then l.payload_hash"
+        f" when {held} then a.payload_hash end,"
+        " attempted_hash = case when a.outcome <> 'accepted' then l.attempted_hash end,"
+        " unsure = case when a.outcome <> 'accepted' then l.unsure end,"
+        " sent = case when a.outcome <> 'accepted' then l.sent when a.operation = 'remove' then a.sent"
+        " else coalesce(a.sent, l.sent) end, window_end = a.window_end, run_id = a.run_id"
+        " from (select a.*, row_number() over"
+        " (partition by record_key, payload_hash order by answer desc) as place"
+        f" from {answers} a where sync = :sync and ends_try) a where a.place = 1 and l.sync = :sync"
+        " and l.record_key = a.record_key and l.state in ('pending', 'ambiguous')"
+        " and l.attempted_hash = a.payload_hash",
+        values,
+    )
+    session.execute(f"delete from {answers} where sync = :sync", values)
 
 
 def _is_open(session: Session, waiting: str, values: Mapping[str, Any]) -> bool:

@@ -107,10 +107,11 @@ class Outbox:
                     {"after": after, "last": after + count},
                 )
             # Afterwards: then what was read is not another task's outbox.
-            self._check(session)
+            self.check(session)
         return [] if rows is None else self._records(rows, events=events)
 
-    def _check(self, session: Session) -> None:
+    def check(self, session: Session) -> None:
+        """:raises SupersededError: another task has taken the sync over since."""
         state = session.warehouse.table("sync_state")
         sync = self.shape.sync.name
         if session.scalar(f"select claim from {state} where sync = :sync", {"sync": sync}) != self.claim:

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 _ROUNDS = 3
 
 #: Records in memory at a time, twice: those on their way and those that come next.
-_CHUNK = 20_000
+_CHUNK = 10_000
+
+#: Bytes that an engine inside this process may take to write down answers.
+_WRITER_MEMORY = 128_000_000
 
 
 def sync(
@@ -84,19 +87,16 @@ def sync(
         kind = kind_of(sync, destination, profiles)
         report.detail["requests"] = 0
         consent = consent or Consent()
-        planned = _plan(warehouse, kind, report, consent, resync=resync, approved=approved)
-        for _ in range(_ROUNDS):
-            if planned is None or not planned.total:
-                break
+        for rounds_left in reversed(range(_ROUNDS)):
+            with warehouse.session() as session:
+                planned = _plan(session, kind, report, consent, resync=resync, approved=approved)
+                if planned is None or (not planned.total and _finished(session, kind, planned, report)):
+                    break
             store = limits if limits is not None else limits_of(warehouse)
             _deliver(warehouse, kind, target, planned, store, patience, stop, report)
-            if not _unanswered(warehouse, kind, run):
-                break
-            planned = _plan(warehouse, kind, report, consent, resync=resync, approved=approved)
-        if planned is None:
-            return report
-        with warehouse.session() as session:
-            _finish(session, kind, planned, report)
+            with warehouse.session() as session:
+                if _finished(session, kind, planned, report, rounds_left):
+                    break
     return report
 
 
@@ -130,7 +130,7 @@ def kind_of(sync: Sync, destination: Destination, profiles: Profiles) -> Destina
 
 
 def _plan(
-    warehouse: Warehouse,
+    session: Session,
     kind: DestinationKind,
     report: Report,
     consent: Consent,
@@ -142,16 +142,15 @@ def _plan(
     run = report.run
     claim = uuid.uuid4().hex
     token = f"{run.run_id} {run.window.key}" if resync else None
-    with warehouse.session() as session:
-        tables.ensure(session)
-        with session.lock(f"sync {kind.sync.name}"):
-            if superseded(session, report):
-                return None
-            with session.transaction():
-                # What a killed task still had to say.
-                ledger.fold(session, kind.sync)
-                shape = Shape.of(session, kind, consent)
-                return diff.plan(session, shape, run, resync=token, claim=claim, approved=approved)
+    tables.ensure(session)
+    with session.lock(f"sync {kind.sync.name}"):
+        if superseded(session, report):
+            return None
+        with session.transaction():
+            # What a killed task still had to say.
+            ledger.fold(session, kind.sync)
+            shape = Shape.of(session, kind, consent)
+            return diff.plan(session, shape, run, resync=token, claim=claim, approved=approved)
 
 
 def _deliver(
@@ -167,8 +166,11 @@ def _deliver(
     answers = itertools.count(1)
 
     def write(results: Sequence[Result]) -> None:
-        with warehouse.session() as session, session.transaction():
-            ledger.record(session, kind, report.run, results, next(answers), datetime.now(UTC))
+        with warehouse.session() as session:
+            with session.bounded(_WRITER_MEMORY), session.transaction():
+                ledger.record(session, kind, report.run, results, next(answers), datetime.now(UTC))
+            # After that: what was answered is true, whoever sends the rest.
+            planned.outbox.check(session)
 
     with warehouse.session() as session:
         probe = circuit.is_open(session, kind)
@@ -196,12 +198,6 @@ def _deliver(
         circuit.succeeded(session, kind)
 
 
-def _unanswered(warehouse: Warehouse, kind: DestinationKind, run: Run) -> bool:
-    """Whether the destination answered, but not about every record."""
-    with warehouse.session() as session:
-        return ledger.standing(session, kind.sync, run).retryable > 0
-
-
 def _chunks(warehouse: Warehouse, outbox: Outbox) -> Iterator[list[Record]]:
     after = 0
     while records := outbox.read(warehouse, after, _CHUNK):
@@ -209,33 +205,41 @@ def _chunks(warehouse: Warehouse, outbox: Outbox) -> Iterator[list[Record]]:
         after += len(records)
 
 
-def _finish(session: Session, kind: DestinationKind, planned: diff.Plan, report: Report) -> None:
-    """Sum up the window; the counts are the ledger's, so that a task that continues another's work says the
-    same as one that did it all."""
+def _finished(
+    session: Session, kind: DestinationKind, planned: diff.Plan, report: Report, rounds_left: int = 0
+) -> bool:
+    """Sum up the window, unless the destination left records without an answer and may be asked again.
+
+    The counts are the ledger's, so that a task that continues another's work says the same as one that did it
+    all.
+    """
     sync = kind.sync
+    counts = ledger.standing(session, sync, report.run)
+    if counts.retryable and rounds_left:
+        return False
+    if counts.rejected and not counts.ever:
+        msg = (
+            f"destination {sync.destination} rejected all {counts.rejected} records of sync {sync.name}"
+            " and has never accepted one; see the reasons in sync_ledger, correct the sync's key and"
+            " fields or the destination's settings"
+        )
+        raise DeliveryError(msg)
+    report.rows_in = planned.desired
+    report.rows_out = counts.accepted + counts.removed
+    report.rows_refused = planned.invalid + counts.rejected
+    report.detail |= {
+        "accepted": counts.accepted,
+        "removed": counts.removed,
+        "rejected": counts.rejected,
+        "invalid": planned.invalid,
+        "withheld": planned.withheld,
+        "ambiguous": counts.ambiguous,
+        "dead": counts.dead,
+        "unchanged": max(0, planned.desired - planned.invalid - counts.accepted - counts.rejected),
+        "removals_waiting": planned.withheld_removals,
+    }
     with session.transaction():
         ledger.prune(session, sync, report.run)
-        counts = ledger.standing(session, sync, report.run)
-        report.rows_in = planned.desired
-        report.rows_out = counts.accepted + counts.removed
-        report.rows_refused = planned.invalid + counts.rejected
-        report.detail |= {
-            "accepted": counts.accepted,
-            "removed": counts.removed,
-            "rejected": counts.rejected,
-            "invalid": planned.invalid,
-            "withheld": planned.withheld,
-            "ambiguous": counts.ambiguous,
-            "dead": counts.dead,
-            "unchanged": max(0, planned.desired - planned.invalid - counts.accepted - counts.rejected),
-            "removals_waiting": planned.withheld_removals,
-        }
-        if counts.rejected and not counts.ever:
-            msg = (
-                f"destination {sync.destination} rejected all {counts.rejected} records of sync {sync.name}"
-                " and has never accepted one; see the reasons in sync_ledger, correct the sync's key and"
-                " fields or the destination's settings"
-            )
-            raise DeliveryError(msg)
         report.write(session)
         advance(session, report)
+    return True

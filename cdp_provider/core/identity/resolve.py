@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 
+#: With less, the sorts and joins of the way inside the warehouse do not get by, whatever lies on disk.
+_LEAST_MEMORY = 512_000_000
+
 
 def resolve(warehouse: Warehouse, identity: Identity, streams: Sequence[Stream], run: Run) -> Report:
     """Take in the batches that passed their check and no run took in before.
@@ -170,7 +173,7 @@ class Resolution:
     def _push_down(self, session: Session, plan: Plan, report: Report, *, replay: bool) -> bool:
         """The same by SQL, for rows that do not fit into memory."""
         pushed = PushedDown(session, plan, self._identity, self.streams, self._types, report.run.run_id)
-        with session.bounded(self._identity.memory // 2):
+        with session.bounded(max(self._identity.memory // 2, _LEAST_MEMORY)):
             changes, made = pushed.decide(self._part)
             with session.lock("identity"):
                 if superseded(session, report):

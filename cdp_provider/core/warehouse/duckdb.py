@@ -28,9 +28,6 @@ _UNSOUND = "row_group_pruner,top_n_window_elimination"
 #: As DuckDB writes sizes.
 _UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
 
-#: With less memory, sorting and joining do not get by, whatever lies on disk.
-_LEAST_MEMORY = 512_000_000
-
 #: Two threads that open one file share the database, and the second may find it before the first has given it
 #: its functions ("python_arrow_scan does not exist"; seen with 2.0.0).
 _CONNECTING = threading.Lock()
@@ -92,7 +89,7 @@ class DuckDBSession(Session):
     def bounded(self, memory: int) -> Iterator[None]:
         before = str(self.scalar("select current_setting('memory_limit')"))
         number, unit = before.split()
-        limit = int(min(float(number) * _UNITS[unit], max(memory, _LEAST_MEMORY)))
+        limit = int(min(float(number) * _UNITS[unit], memory))
         self.execute(f"set memory_limit = '{limit}B'")
         try:
             yield

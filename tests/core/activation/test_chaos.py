@@ -204,6 +204,38 @@ def test_killed_and_troubled_it_ends_where_it_should(place: tuple[str, str]):
     assert killed >= KILLS
 
 
+class Slow(Troubled):
+    """Without troubles, and slow for whoever comes first."""
+
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        applied = [self._apply(request, member) for member in request.json()["members"]]
+        if self.applied.total() < 3:
+            time.sleep(0.5)
+        self.applied.update(["request"])
+        return FakeAnswer(200, {"results": [result for _, result in applied]})
+
+
+def test_a_task_that_was_taken_over_stops(place: tuple[str, str]):
+    """Two tasks of one sync at the same time, as after a worker that was taken for dead: the later has it."""
+    engine, where = place
+    warehouse = open_warehouse(engine, where)
+    with warehouse.session() as session:
+        tables.ensure(session)
+    put_profiles(warehouse, [person(number) for number in range(3_000)])
+    vendor = Slow(1, set(), set())
+    with FakeServer(vendor) as server:
+        first = _processes.Process(target=task, args=(engine, where, server.url, 0))
+        first.start()
+        while not server.requests:
+            time.sleep(0.01)
+        assert try_once(engine, where, server.url, 0, None) == 0
+        first.join()
+    assert first.exitcode == 1, "it says that another has taken over"
+    assert len(vendor.holds()) == 3_000
+    assert {len(keys) for keys in vendor.keys.values()} == {1}
+    assert states(warehouse) == {"accepted": 3_000}
+
+
 def states(warehouse: Warehouse) -> Counter[str]:
     """How many records of the ledger are in which state."""
     with warehouse.session() as session:

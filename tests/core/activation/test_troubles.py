@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
-from cdp_provider.core.exceptions import AccessError, DeliveryError, RateLimitedError, UnavailableError
-from tests.core.activation.scene import mail, person, put_profiles
+from cdp_provider.core.exceptions import (
+    AccessError,
+    DeliveryError,
+    RateLimitedError,
+    UnavailableError,
+)
+from tests.core.activation.scene import QUICK, mail, person, put_profiles
 
 LIST = "/mail/lists/news/members"
 
@@ -174,11 +180,35 @@ def test_a_proven_destination_may_refuse_some_batches_but_not_all(scene, vendor)
 def test_a_ledger_that_cannot_be_written_is_told(scene, vendor):
     put_profiles(scene.warehouse, [person(n) for n in range(4)])
     with scene.warehouse.session() as session:
-        session.execute(f"drop table {scene.warehouse.table('delivery_log')}")
-    with pytest.raises(Exception, match="delivery_log"):
+        session.execute(f"alter table {scene.warehouse.table('sync_answers')} drop column fields")
+    with pytest.raises(Exception, match="fields"):
         scene.sync(0, destination=mail(batch=2))
     with scene.warehouse.session() as session:
         session.execute(f"drop table {scene.warehouse.table('product')}")
     report = scene.sync(0, destination=mail(batch=2))
     assert report.rows_out == 4
     assert all(write.times == 1 for write in vendor.applied())
+
+
+def test_a_destination_that_keeps_failing_is_probed_with_one_batch(scene, vendor):
+    put_profiles(scene.warehouse, [person(n) for n in range(40)])
+    destination = mail(batch=10).model_copy(update={"circuit": 2})
+    scene.patience = replace(QUICK, in_flight=4)
+    vendor.inject(LIST, down=True, times=None)
+    for day in range(2):
+        for _ in range(2):  # a retry of the same run is no further failure
+            with pytest.raises(UnavailableError):
+                scene.sync(day, destination=destination)
+    sent = len(vendor.requests())
+    with pytest.raises(UnavailableError):
+        scene.sync(2, destination=destination)
+    assert len(vendor.requests()) == sent + 1, "one batch, once"
+
+    vendor.clear_faults()
+    assert scene.sync(3, destination=destination).rows_out == 40
+    vendor.inject(LIST, down=True, times=None)
+    put_profiles(scene.warehouse, [person(n, country="AT") for n in range(40)])
+    sent = len(vendor.requests())
+    with pytest.raises(UnavailableError):
+        scene.sync(4, destination=destination)
+    assert len(vendor.requests()) > sent + 1, "the success closed the circuit"

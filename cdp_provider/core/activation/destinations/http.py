@@ -25,7 +25,7 @@ from cdp_provider.core.exceptions import DataError
 from cdp_provider.core.project.base import PLACE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cdp_provider.core.activation.destinations.base import Line, Operation, Record
     from cdp_provider.core.activation.destinations.http_options import HttpAnswer, HttpCall, HttpReadCall
@@ -103,7 +103,10 @@ class HttpDestination(DestinationKind):
         if shape.errors is not None:
             return _by_errors(self._list(response, shape.errors, or_none=True), shape, records)
         found = match(self._list(response, shape.results), shape.key, records)
-        return [_outcome(result, shape, record) for result, record in zip(found, records, strict=True)]
+        accepted = {_text(status) for status in shape.accepted}
+        return [
+            _outcome(result, shape, accepted, record) for result, record in zip(found, records, strict=True)
+        ]
 
     async def empty(self, line: Line, records: Sequence[Record], fields: Sequence[str]) -> list[set[str]]:
         described = self._options
@@ -138,11 +141,11 @@ class HttpDestination(DestinationKind):
         return found
 
 
-def _outcome(result: Any, shape: HttpAnswer, record: Record) -> Outcome:
+def _outcome(result: Any, shape: HttpAnswer, accepted: Collection[str], record: Record) -> Outcome:
     if result is None:
         return Outcome("retryable", "no answer for this record")
     status = dig(result, shape.status)
-    if status is not None and _text(status) in {_text(accepted) for accepted in shape.accepted}:
+    if status is not None and _text(status) in accepted:
         return ACCEPTED
     return Outcome("rejected", _reason(result, shape, record) or f"status {_text(status)}")
 
@@ -177,15 +180,20 @@ def match(results: list[Any], path: str | None, records: Sequence[Record]) -> li
     """
     if path is None:
         return [results[place] if place < len(results) else None for place in range(len(records))]
-    exact = {str(dig(result, path)): result for result in results}
+    keys = [str(record.key) for record in records]
+    names = [dig(result, path) for result in results]
+    if names == keys:
+        return results
+    exact = {str(name): result for name, result in zip(names, results, strict=True)}
     # Some tools answer with their own spelling of the key.
     folded = {key.strip().casefold(): result for key, result in exact.items()}
-    keys = [str(record.key) for record in records]
     return [exact.get(key, folded.get(key.strip().casefold())) for key in keys]
 
 
 def dig(value: Any, path: str | None) -> Any:
     """What stands at a dotted path; None where it ends early, and the value itself without a path."""
+    if path and "." not in path:
+        return value.get(path) if isinstance(value, dict) else None
     for part in path.split(".") if path else ():
         value = value.get(part) if isinstance(value, dict) else None
     return value
