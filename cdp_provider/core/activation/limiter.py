@@ -40,6 +40,8 @@ T = TypeVar("T")
 _LEASE = 120.0
 #: Seconds until a lease is asked for again by who waited for one in vain.
 _LEASED_AGAIN = 10.0
+#: A worker's first requests open connections, and arrive late: what comes after them keeps away.
+_OPENING = 2
 #: How old, in seconds, what is known of an account without limits may be.
 _FRESH = 0.2
 
@@ -53,6 +55,7 @@ class _Lane:
     :ivar free: until when nobody needs to be asked; only where there are no limits.
     :ivar spacing: what was heard last and was worth passing on, until `spacing_until`.
     :ivar released: a lease of this worker's has come back.
+    :ivar admitted: requests so far.
     """
 
     key: str
@@ -63,6 +66,7 @@ class _Lane:
     spacing: float = 0.0
     spacing_until: float = 0.0
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    admitted: int = 0
 
 
 class Limiter:
@@ -157,8 +161,14 @@ class Limiter:
         loop = asyncio.get_running_loop()
         patience = loop.time() + self._max_wait
         reserve = partial(
-            reservation.reserve, limits=lane.limits, records=records, max_wait=self._max_wait, lease=lease
+            reservation.reserve,
+            limits=lane.limits,
+            records=records,
+            max_wait=self._max_wait,
+            lease=lease,
+            room=2 if lane.admitted < _OPENING else 1,
         )
+        lane.admitted += 1
         while not await self._is_free(lane):
             lane.released.clear()
             asked = loop.time()

@@ -39,7 +39,7 @@ _SPACED_WITHIN = timedelta(minutes=1)
 
 #: So much longer than a limit's interval the space between two moments is: the network brings requests to the
 #: other side some milliseconds nearer to each other than they were sent, and its window may lie anywhere.
-_SPARE = (203, 200)
+_SPARE = (101, 100)
 
 #: So much of a limit's span a request may come late.
 _LATE = 0.015
@@ -92,12 +92,15 @@ def reserve(
     records: int = 0,
     max_wait: float,
     lease: Lease | None = None,
+    room: int = 1,
 ) -> tuple[str | None, Reservation]:
     """Take the next free moment for one request; nothing, when it is more than `max_wait` seconds away or all
     simultaneous requests are under way.
 
     :param records: how many records the request carries.
     :param lease: taken along where `limits` know a concurrency.
+    :param room: how many intervals lie between this moment and the next: more than one for a request that may
+        arrive late, because it has to open a connection first.
     :returns: the new state, None when it stays as it was.
     :raises ConfigurationError: a request of so many records is above a limit, however long it waits.
     """
@@ -113,7 +116,7 @@ def reserve(
             cause = f"its {limits.concurrency} simultaneous requests are all under way"
             wait = asked_again / _SECOND
             return account.dump(), Reservation(now + wait, wait, False, cause)
-    account.take(moment, limits, records)
+    account.take(moment, limits, records, room)
     return account.dump(), Reservation(moment / _SECOND, wait, True, cause, account.free / _SECOND)
 
 
@@ -276,8 +279,8 @@ class _Account:
         self.leases[lease.holder] = moment + int(lease.seconds * _SECOND)
         return 0
 
-    def take(self, moment: int, limits: Limits, records: int) -> None:
-        interval = max((_interval(rate, records) for rate in _spaced(limits.rates)), default=0)
+    def take(self, moment: int, limits: Limits, records: int, room: int) -> None:
+        interval = max((_interval(rate, records) for rate in _spaced(limits.rates)), default=0) * room
         step = -int(-interval // self.pace(moment))
         if self.spacing:
             step = max(step, min(self.spacing, self.spacing_until - moment))
