@@ -343,18 +343,23 @@ async def _httpx(url: str, bodies: list[bytes]) -> None:
 
 
 def scanned(place: Place) -> float:
-    """Seconds of one scan of profiles and memberships joined with the ledger, reading every mapped column."""
+    """Seconds of one scan of profiles and memberships joined with the ledger, reading every mapped column; in
+    a session of its own, as a sync has."""
     warehouse = place.warehouse()
     mapped = " || ".join(f"coalesce(cast(p.{name} as varchar), '')" for name in SYNC.sources)
-    with warehouse.session() as session:
-        sql = (
-            f"select count(*), count(case when l.payload_hash is distinct from ({mapped}) then 1 end)"
-            f" from (select p.* from {warehouse.table('profiles')} p join {warehouse.table('memberships')} m"
-            " on m.profile_id = p.profile_id and m.segment = :segment and m.left_at is null) p"
-            f" full join (select * from {warehouse.table('sync_ledger')} where sync = :sync) l"
-            " on l.record_key = p.email"
-        )
-        return median(lambda: session.fetch(sql, {"segment": "all", "sync": SYNC.name}))
+    sql = (
+        f"select count(*), count(case when l.payload_hash is distinct from ({mapped}) then 1 end)"
+        f" from (select p.* from {warehouse.table('profiles')} p join {warehouse.table('memberships')} m"
+        " on m.profile_id = p.profile_id and m.segment = :segment and m.left_at is null) p"
+        f" full join (select * from {warehouse.table('sync_ledger')} where sync = :sync) l"
+        " on l.record_key = p.email"
+    )
+
+    def scan() -> None:
+        with warehouse.session() as session:
+            session.fetch(sql, {"segment": "all", "sync": SYNC.name})
+
+    return median(scan)
 
 
 def unchanged(place: Place) -> dict[str, float]:

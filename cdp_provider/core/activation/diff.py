@@ -255,13 +255,12 @@ def _differ(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
     warehouse = session.warehouse
     same = "" if shape.once else " and l.payload_hash = d.payload_hash"
     idle = "l.state = 'removed'" if shape.leaves else "l.state not in ('invalid', 'withheld')"
-    ledger = warehouse.table("sync_ledger")
+    ledger = f"(select * from {warehouse.table('sync_ledger')} where sync = :sync) l"
     session.execute("drop table if exists sync_differing")
-    # Narrow: a join that carries every value along costs twice as much, and most of them are the same.
+    # Narrow: a join that carries all columns along costs twice as much, and most rows are the same.
     session.execute(
-        "create temporary table sync_differing as select d.profile_id, d.record_key, l.record_key as l_key"
-        f" from ({shape.desired_sql(warehouse)}) d"
-        f" full join (select * from {ledger} where sync = :sync) l"
+        "create temporary table sync_differing as select d.*, l.record_key as l_key"
+        f" from ({shape.desired_sql(warehouse)}) d full join {ledger}"
         # A planner takes "= 1" for something rare, and counts on few rows and works in parallel.
         " on l.record_key = d.record_key where case when l.record_key is null then 1"
         f" when l.profile_id = d.profile_id and l.state = 'accepted' and d.reason is null{same} then 0"
@@ -272,14 +271,12 @@ def _differ(session: Session, shape: Shape, values: Mapping[str, Any]) -> None:
     )
     session.analyze("sync_differing")
     some = session.scalar("select count(*) from sync_differing")
-    columns = ", ".join(f"l.{name} as l_{name}" for name in _LEDGER)
+    of_ledger = ", ".join(f"l.{name} as l_{name}" for name in _LEDGER)
     session.execute("drop table if exists sync_diff")
     session.execute(
-        f"create temporary table sync_diff as select d.*, {columns} from sync_differing n"
-        f" left join ({shape.desired_sql(warehouse, 'sync_differing')}) d"
-        " on d.profile_id = n.profile_id and d.record_key = n.record_key"
-        f" left join (select * from {ledger} where sync = :sync) l on l.record_key = n.l_key"
-        f"{'' if some else ' limit 0'}",
+        "create temporary table sync_diff as select d.profile_id, d.record_key, d.payload_hash, d.reason,"
+        f" d.withheld, d.event_time, {of_ledger} from sync_differing d"
+        f" left join {ledger} on l.record_key = d.l_key{'' if some else ' limit 0'}",
         values,
     )
 
@@ -342,11 +339,10 @@ def open_sql(shape: Shape) -> str:
     columns = "coalesce(profile_id, l_profile_id) as profile_id,"
     columns += " coalesce(record_key, l_record_key) as record_key, operation, hash, event_time"
     ledger = ", ".join(f"l_{name}" for name in _LEDGER)
-    values = "".join(f", {name}" for name in shape.names)
     tried = "l_record_key is not null and l_attempted_hash is not distinct from hash"
     kept = f"{tried} and l_state = 'pending' and l_operation = operation and l_place is not null"
     return (
-        f"select * from (select {columns}{values}, {ledger}, {tried} as tried, {kept} as kept from (select *,"
+        f"select * from (select {columns}, {ledger}, {tried} as tried, {kept} as kept from (select *,"
         f" case when profile_id is null then '{shape.leaves}' else '{shape.sends}' end as operation,"
         f" case when profile_id is null then '{shape.leaves}' else payload_hash end as hash"
         f" from sync_diff where ({valid}){f' or ({gone})' if shape.leaves else ''}) differing) o"

@@ -195,7 +195,7 @@ class Standing:
     :param removed: removals acknowledged in this window.
     :param rejected: records rejected, or left without an answer of their own, in this window.
     :param retryable: of these, those without an answer of their own.
-    :param ambiguous: records that may have arrived and wait for a person.
+    :param ambiguous: records that may have arrived: sent again by the next run, or by a person's release.
     :param dead: records rejected so often that they are not sent again until they change.
     :param ever: records that the destination has ever acknowledged.
     """
@@ -217,7 +217,8 @@ def standing(session: Session, sync: Sync, run: Run) -> Standing:
         f" count(case when state = 'removed' and {here} then 1 end),"
         f" count(case when state in ('rejected', 'retryable', 'dead') and {here} then 1 end),"
         f" count(case when state = 'retryable' and {here} then 1 end),"
-        " count(case when state = 'ambiguous' then 1 end), count(case when state = 'dead' then 1 end),"
+        " count(case when state in ('ambiguous', 'pending') then 1 end),"
+        " count(case when state = 'dead' then 1 end),"
         " count(case when state = 'removed' or payload_hash is not null then 1 end)"
         f" from {session.warehouse.table('sync_ledger')} where sync = :sync",
         {"sync": sync.name, "window_end": run.window.end},

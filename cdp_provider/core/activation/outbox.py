@@ -57,22 +57,23 @@ def fill(
     table = session.warehouse.table(name(shape.sync.name))
     start = -(-start // shape.batch) * shape.batch
     places = {"first": start, "rest": -(-(start + new_removals) // shape.batch) * shape.batch}
-    fields = "".join(f", {column}" for column in shape.names)
+    fields = "".join(f", v.{column}" for column in shape.names)
     removal = "operation in ('remove', 'archive', 'clear')"
     number = f"row_number() over (partition by {removal}, kept order by event_time, record_key)"
     session.execute(f"drop table if exists {table}")
     session.execute(
         f"create table {table} as select row_number() over"
-        f" (order by case when {removal} then 0 else 1 end, intended, place, record_key) as seq, waiting.*"
+        f" (order by case when {removal} then 0 else 1 end, intended, place, record_key) as seq,"
+        f" waiting.*{fields}"
         " from (select record_key, profile_id, operation, hash as payload_hash,"
         " case when tried then l_attempts else 0 end as attempts,"
         " case when kept then l_window_end else cast(:window_end as timestamp with time zone) end"
         " as intended,"
         f" case when kept then l_place else {number} - 1"
         f" + case when {removal} then cast(:first as bigint) else cast(:rest as bigint) end end as place,"
-        f" l_sent as sent, event_time, l_record_key is not null as known{fields}"
-        f" from ({open_rows}) o) waiting"
-        " order by seq",
+        f" l_sent as sent, event_time, l_record_key is not null as known"
+        f" from ({open_rows}) o) waiting left join ({shape.values_sql(session.warehouse)}) v"
+        f" on v.profile_id = waiting.profile_id and not {removal} order by seq",
         {**values, **places},
     )
     session.index(name(shape.sync.name), "seq")

@@ -102,18 +102,15 @@ class Shape:
         target = [self.sync.destination, sorted(self.sync.parameters.items()), mapping, resync, window]
         return int.from_bytes(hashlib.sha256(json.dumps(target).encode()).digest()[:7], "big")
 
-    def desired_sql(self, warehouse: Warehouse, among: str | None = None) -> str:
+    def desired_sql(self, warehouse: Warehouse) -> str:
         """A query for one row per profile (or event): ``profile_id``, ``record_key``, ``payload_hash``,
-        ``reason`` where it cannot be sent and whether it is ``withheld`` then, ``event_time`` and the values.
+        ``reason`` where it cannot be sent and whether it is ``withheld`` then, and ``event_time``.
 
         Who has no record gets the key of a note. A member that is no profile is a row of nulls. Binds
         ``:segment``, ``:window_end``, ``:seed`` and :attr:`reasons`.
-
-        :param among: a table; only the profiles whose ``profile_id`` it holds.
         """
         good = f"q.key <> '' and bit_length(q.key) <= {_LONGEST_KEY} and not starts_with(q.key, '{NOTE}')"
         event = self.sync.mode == "event"
-        values = "".join(f", q.{name}" for name in self.names)
         return (
             "select q.profile_id, case when q.withheld_by is null and"
             f" {good} then q.key{f' || {_STAMP}' if event else ''}"
@@ -122,8 +119,8 @@ class Shape:
             f" when starts_with(q.key, '{NOTE}') then 'the key begins with {NOTE}'"
             f" else 'the key is longer than {_LONGEST_KEY // 8} bytes' end) as reason,"
             f" q.withheld_by is not null as withheld,"
-            f" {'m.entered_at' if event else 'cast(null as timestamp with time zone)'} as event_time{values}"
-            f" from {self._members(warehouse, among)}"
+            f" {'m.entered_at' if event else 'cast(null as timestamp with time zone)'} as event_time"
+            f" from {self._members(warehouse)}"
         )
 
     def total_sql(self, warehouse: Warehouse) -> str:
@@ -137,29 +134,35 @@ class Shape:
         spoken_of = "m.entered_at <= :window_end" if self.sync.mode == "event" else "m.left_at is null"
         return f"m.segment = :segment and {spoken_of}"
 
-    def _members(self, warehouse: Warehouse, among: str | None) -> str:
-        profiles = self._profiles(warehouse, among)
+    def values_sql(self, warehouse: Warehouse) -> str:
+        """A query for ``profile_id`` and the values that travel, as :attr:`names`."""
+        columns = "".join(
+            f", p.{warehouse.quote(source)} as {name}"
+            for source, name in zip(self.sync.sources, self.names, strict=True)
+        )
+        return f"select p.profile_id{columns} from {warehouse.table('profiles')} p"
+
+    def _members(self, warehouse: Warehouse) -> str:
+        profiles = self._profiles(warehouse)
         if not self.sync.segment:
             return profiles
         stays = f"(select * from {warehouse.table('memberships')} m where {self._stays}) m"
         # All members, so that counting them needs no join of its own.
-        return f"{stays} {'' if among else 'left '}join {profiles} on q.profile_id = m.profile_id"
+        return f"{stays} left join {profiles} on q.profile_id = m.profile_id"
 
-    def _profiles(self, warehouse: Warehouse, among: str | None) -> str:
+    def _profiles(self, warehouse: Warehouse) -> str:
         """What each profile says, worked out while it is read: once, however often it is asked for."""
         text = f"cast(p.{warehouse.quote(self.sync.key)} as varchar)"
         # Few have spaces, and looking for them costs DuckDB a third of trimming. Nothing but coalesce keeps
         # PostgreSQL from working the key out again wherever it is mentioned.
         spaced = f"{text} like ' %' or {text} like '% '"
         key = f"coalesce(case when {spaced} then trim({text}) else {text} end, '')"
-        only = f" where p.profile_id in (select profile_id from {among})" if among else ""
         values = [f"p.{warehouse.quote(source)}" for source in self.sync.sources]
-        named = "".join(f", {value} as {name}" for value, name in zip(values, self.names, strict=True))
         return (
             f"(select p.profile_id, {f'lower({key})' if self.capabilities.folds_keys else key} as key,"
             f" {warehouse.hash_row(self._hashed(values), ':seed')} as payload_hash,"
-            f" {self.withheld} as withheld_by, {self._fault_sql(warehouse)} as fault{named}"
-            f" from {warehouse.table('profiles')} p{only}) q"
+            f" {self.withheld} as withheld_by, {self._fault_sql(warehouse)} as fault"
+            f" from {warehouse.table('profiles')} p) q"
         )
 
     def _hashed(self, values: list[str]) -> list[str]:

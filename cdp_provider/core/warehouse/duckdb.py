@@ -158,6 +158,7 @@ class DuckDBWarehouse(Warehouse):
         connection = self._open()
         try:
             connection.execute("set TimeZone = 'UTC'")
+            connection.execute("set enable_progress_bar = false")  # it would be drawn into task logs
             connection.execute(f"set disabled_optimizers = '{_UNSOUND}'")
             self._check_name(connection)
             yield DuckDBSession(self, connection)

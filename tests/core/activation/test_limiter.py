@@ -85,9 +85,9 @@ class Account:
 
 def test_moments_lie_an_interval_apart_and_none_is_saved_up():
     account = Account(limits(requests(2, 1)))
-    assert account.waits(4) == [0, 0.505, 1.01, 1.515], "1 % more than the limit's own interval"
+    assert account.waits(4) == [0, 0.5075, 1.015, 1.5225], "1.5 % more than the limit's own interval"
     account.now += 100
-    assert account.waits(3) == [0, 0.505, 1.01]
+    assert account.waits(3) == [0, 0.5075, 1.015]
 
 
 def test_a_wait_too_long_takes_nothing_and_says_why():
@@ -95,7 +95,7 @@ def test_a_wait_too_long_takes_nothing_and_says_why():
     account.reserve()
     for _ in range(3):
         refused = account.reserve(max_wait=1)
-        assert (refused.taken, refused.wait) == (False, 10.1)
+        assert (refused.taken, refused.wait) == (False, 10.15)
         assert refused.cause == "its 1 request per 10 seconds are taken by other requests"
     assert account.reserve().taken
 
@@ -218,12 +218,12 @@ def test_a_block_is_never_shortened_and_slows_the_account_down():
     account.apply(block, seconds=30)
     account.apply(block, seconds=5)
     # Two at the same time count once.
-    assert account.waits(2) == [30, pytest.approx(30 + 0.101 / 0.8, abs=1e-5)]
+    assert account.waits(2) == [30, pytest.approx(30 + 0.1015 / 0.8, abs=1e-5)]
     steps = []
     for quiet in range(4):
         account.now = START + 30 + 10 * quiet + 1
         steps.append(account.waits(2)[1])
-    assert steps == [pytest.approx(0.101 / pace, abs=1e-5) for pace in (0.8, 0.9, 1, 1)]
+    assert steps == [pytest.approx(0.1015 / pace, abs=1e-5) for pace in (0.8, 0.9, 1, 1)]
 
 
 def test_the_pace_falls_to_a_tenth_at_most():
@@ -232,19 +232,19 @@ def test_the_pace_falls_to_a_tenth_at_most():
         account.apply(block, seconds=1)
         account.now += 10
     account.now -= 9
-    assert account.waits(2)[1] == pytest.approx(1.01, abs=1e-5)
+    assert account.waits(2)[1] == pytest.approx(1.015, abs=1e-5)
 
 
 def test_what_is_heard_only_lowers_the_rate():
     account = Account(limits(requests(10, 1)))
     account.apply(heard, remaining=1_000_000, seconds_left=60)
-    assert account.waits(2) == [0, 0.101]
+    assert account.waits(2) == [0, 0.1015]
     account.now += 10
     account.apply(heard, remaining=10, seconds_left=5)
     account.apply(heard, remaining=1_000, seconds_left=5)
     assert account.waits(3) == [0, 0.5, 1.0]
     account.now += 5  # its reset has passed
-    assert account.waits(2) == [0, 0.101]
+    assert account.waits(2) == [0, 0.1015]
     account.apply(heard, remaining=0, seconds_left=7)
     assert account.waits(1) == [7]
 

@@ -182,7 +182,7 @@ class GoogleDataManager(Audience):
         ask = Request("GET", path, limit="status")
         answer = await finished(line, ask, lambda body: _status(body) in _ENDED, self._options.wait)
         if answer is None:
-            return [Outcome("retryable", "Google still works on it; raise the option wait")] * size
+            return [Outcome("ambiguous", "Google still works on it; raise the option wait")] * size
         errors = objects(objects(answer, "requestStatusPerDestination")[0].get("errorInfo"), "errorCounts")
         return _fared(errors, _status(answer), size)
 

@@ -228,7 +228,7 @@ class Salesforce(DestinationKind):
         job = {"object": self._options.object, **job}
         told = await run_job(line, path, job, rows, self._options.wait)
         if told is None:
-            return [Outcome("retryable", "Salesforce still works on the job; raise the option wait")] * len(
+            return [Outcome("ambiguous", "Salesforce still works on the job; raise the option wait")] * len(
                 records
             )
         unheard = Outcome("retryable", "no answer for this record")

@@ -39,7 +39,7 @@ _SPACED_WITHIN = timedelta(minutes=1)
 
 #: So much longer than a limit's interval the space between two moments is: the network brings requests to the
 #: other side some milliseconds nearer to each other than they were sent, and its window may lie anywhere.
-_SPARE = (101, 100)
+_SPARE = (203, 200)
 
 #: So much of a limit's span a request may come late.
 _LATE = 0.015

@@ -98,7 +98,7 @@ class TestGoogleDataManager(DestinationConformance):
         with self.serving() as (seen, server):
             seen.vendor.polls = 1_000_000
             delivered = self.deliver(server, self.records(2), kind=kind)
-            assert delivered.states == ["retryable"] * 2
+            assert delivered.states == ["ambiguous"] * 2
             assert "raise the option wait" in delivered.outcomes[self.key(0)].reason
 
     def test_unasked_a_request_that_was_taken_counts(self):

@@ -81,7 +81,7 @@ class TestBulk(TestCollections):
         monkeypatch.setattr(SalesforceVendor, "_work", lambda *_: None)
         kind = self.made(options=options(api="bulk", wait="1 second"))
         with self.serving() as (_, server):
-            assert self.deliver(server, self.records(2), kind=kind).states == ["retryable"] * 2
+            assert self.deliver(server, self.records(2), kind=kind).states == ["ambiguous"] * 2
 
     def test_null_empties_a_field_and_a_skipped_one_stays(self):
         with self.serving() as (seen, server):
