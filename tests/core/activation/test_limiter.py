@@ -564,6 +564,7 @@ def busiest_second(seen: list[float]) -> int:
     return max(sum(1 for moment in seen if end - 1 < moment <= end) for end in seen)
 
 
+@pytest.mark.alone
 def test_processes_share_one_limit_evenly(place):
     shares, _ = share(place, SECONDS)
     seen = sorted(sum(shares, []))
@@ -576,6 +577,7 @@ def test_processes_share_one_limit_evenly(place):
     assert max(map(len, shares)) <= 1.1 * min(map(len, shares)), said
 
 
+@pytest.mark.alone
 def test_no_process_sends_before_what_one_was_told_has_passed(place):
     shares, told = share(place, 3, told_at=1)
     seen = sorted(sum(shares, []))

@@ -270,7 +270,7 @@ def test_duckdb_keeps_within_memory_and_gets_its_own_back(tmp_path):
     limit = "select current_setting('memory_limit')"
     with warehouse.session() as session:
         session.execute("set memory_limit = '2GiB'")
-        for memory, meanwhile in ((1 << 30, "1.0 GiB"), (1, "488.2 MiB"), (1 << 40, "2.0 GiB")):
+        for memory, meanwhile in ((1 << 30, "1.0 GiB"), (256_000_000, "244.1 MiB"), (1 << 40, "2.0 GiB")):
             with session.bounded(memory):
                 assert session.scalar(limit) == meanwhile
             assert session.scalar(limit) == "2.0 GiB"
