@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_provider.core import tables
 from cdp_provider.core.activation import circuit, diff, ledger
-from cdp_provider.core.activation.delivery import Patience, StoppedError, deliver
+from cdp_provider.core.activation.delivery import Patience, deliver
 from cdp_provider.core.activation.destinations import DESTINATIONS
 from cdp_provider.core.activation.destinations.fit import reading_problems
 from cdp_provider.core.activation.limiter import Limiter
 from cdp_provider.core.activation.limits import limits_of
+from cdp_provider.core.activation.outbox import SupersededError
 from cdp_provider.core.activation.shape import Shape
 from cdp_provider.core.exceptions import ConfigurationError, DeliveryError
 from cdp_provider.core.project.activation import Consent
@@ -188,9 +189,10 @@ def _deliver(
         )
     except Exception as error:
         report.detail["requests"] += getattr(error, "requests", 0)
-        with warehouse.session() as session, session.transaction():
-            ledger.fold(session, kind.sync)
-            if not isinstance(error, StoppedError):
+        # Whoever took the sync over takes in the answers too: two at once would lose some.
+        if not isinstance(error, SupersededError):
+            with warehouse.session() as session, session.transaction():
+                ledger.fold(session, kind.sync)
                 circuit.failed(session, kind, report.run, error)
         raise
     with warehouse.session() as session, session.transaction():

@@ -61,6 +61,8 @@ def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.stop()
 
 
+# In a process that pytest-xdist made, a Spark session does not come up.
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("shape", "count"), [(shuffled_chain, 1_000), (star, 20_000), (sparse, 20_000), (star, 1)]
 )

@@ -350,7 +350,10 @@ def test_any_lines_at_all_are_landed_or_in_quarantine(tmp_path, content):
     result = parsed(tmp_path, EVENTS, b"\n".join(content), "ndjson")
     # A byte order mark at the very start is not part of the text.
     content = [line.removeprefix(b"\xef\xbb\xbf") if i == 0 else line for i, line in enumerate(content)]
-    assert result.read == sum(bool(line.strip(b" \t\r\n\x0b\x0c")) for line in content)
+    # A line of nothing but form feeds or vertical tabs is empty to some readers, and broken JSON to others.
+    empty, blank = b" \t\r\n", b" \t\r\n\x0b\x0c"
+    assert sum(bool(line.strip(blank)) for line in content) <= result.read
+    assert result.read <= sum(bool(line.strip(empty)) for line in content)
     for row in result.rows.to_pylist():
         source = json.loads(content[row["_position"] - 1])
         for name in ("i", "n", "d", "b", "day", "at", "j"):
