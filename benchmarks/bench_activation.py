@@ -226,9 +226,11 @@ def busy(url: str, limits: str, number: int, stopping: Any) -> None:
 
     def chunks() -> Iterator[list[Record]]:
         for start in count(0, 5 * BATCH):
+            # Few names: a dictionary that grows pauses, and the vendor would see requests come at once.
+            names = [f"{number}-{place}" for place in range(5 * BATCH)]
             yield [
-                Record(f"{number}-{place}", f"{number}-{place}", place, {}, "upsert", "-", 0, now, place)
-                for place in range(start, start + 5 * BATCH)
+                Record(name, name, None, {}, "upsert", "-", 0, now, place)
+                for place, name in enumerate(names, start)
             ]
 
     store: LimitStore = SqliteLimits(limits)
