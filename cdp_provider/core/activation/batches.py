@@ -50,7 +50,6 @@ class Batches:
         self._most = min(sizes) - _AROUND if sizes else None
         largest = [size for size in (capabilities.max_record_bytes, self._most) if size]
         self._largest = min(largest) if largest else None
-        self._clear: Operation = "upsert" if "upsert" in capabilities.operations else "update"
         self._group: list[Record] = []
 
     def cut(self, records: Iterable[Record]) -> Iterator[Batch]:
@@ -75,7 +74,7 @@ class Batches:
         if not group:
             return
         batch = Batch(group[0].operation)
-        operation = self._clear if batch.operation == "clear" else batch.operation
+        operation = self._kind.asked(batch.operation)
         held = 0
         # All of them first: what cannot be sent goes with the first batch.
         for record, item in list(self._encoded(operation, group, batch.unsent)):

@@ -202,9 +202,7 @@ class _Delivery:
 
     async def _settle(self, batch: Batch, results: list[Result]) -> None:
         """Send a batch, halving what is refused; `results` are filled as they become known."""
-        operation: Operation = batch.operation
-        if operation == "clear":
-            operation = "upsert" if "upsert" in self._kind.capabilities.operations else "update"
+        operation = self._kind.asked(batch.operation)
         waiting = [(batch.records, batch.items)]
         refused = 0
         while waiting:

@@ -88,7 +88,7 @@ def _names(records: Sequence[Record]) -> list[str | None]:
 def _payload(kind: DestinationKind, one: Record) -> str | None:
     """What stood for the record in the request."""
     try:
-        return encode(kind.item("upsert" if one.operation == "clear" else one.operation, one)).decode()
+        return encode(kind.item(kind.asked(one.operation), one)).decode()
     except (InvalidRecord, TypeError):
         return None
 

@@ -15,7 +15,6 @@ from cdp_provider.core.activation.destinations import DESTINATIONS
 from cdp_provider.core.activation.destinations.fit import reading_problems
 from cdp_provider.core.activation.limiter import Limiter
 from cdp_provider.core.activation.limits import limits_of
-from cdp_provider.core.activation.outbox import SupersededError
 from cdp_provider.core.activation.shape import Shape
 from cdp_provider.core.exceptions import ConfigurationError, DeliveryError
 from cdp_provider.core.project.activation import Consent
@@ -25,6 +24,7 @@ from cdp_provider.core.runs import advance, reported, superseded
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from cdp_provider.core.activation.destinations import DestinationKind
     from cdp_provider.core.activation.destinations.base import Record, Result
@@ -144,7 +144,7 @@ def _plan(
     claim = uuid.uuid4().hex
     token = f"{run.run_id} {run.window.key}" if resync else None
     tables.ensure(session)
-    with session.lock(f"sync {kind.sync.name}"):
+    with _alone(session, kind.sync):
         if superseded(session, report):
             return None
         with session.transaction():
@@ -168,7 +168,7 @@ def _deliver(
 
     def write(results: Sequence[Result]) -> None:
         with warehouse.session() as session:
-            with session.bounded(_WRITER_MEMORY), session.transaction():
+            with session.bounded(_WRITER_MEMORY), _alone(session, kind.sync), session.transaction():
                 ledger.record(session, kind, report.run, results, next(answers), datetime.now(UTC))
             # After that: what was answered is true, whoever sends the rest.
             planned.outbox.check(session)
@@ -189,15 +189,18 @@ def _deliver(
         )
     except Exception as error:
         report.detail["requests"] += getattr(error, "requests", 0)
-        # Whoever took the sync over takes in the answers too: two at once would lose some.
-        if not isinstance(error, SupersededError):
-            with warehouse.session() as session, session.transaction():
-                ledger.fold(session, kind.sync)
-                circuit.failed(session, kind, report.run, error)
+        with warehouse.session() as session, _alone(session, kind.sync), session.transaction():
+            ledger.fold(session, kind.sync)
+            circuit.failed(session, kind, report.run, error)
         raise
-    with warehouse.session() as session, session.transaction():
+    with warehouse.session() as session, _alone(session, kind.sync), session.transaction():
         ledger.fold(session, kind.sync)
         circuit.succeeded(session, kind)
+
+
+def _alone(session: Session, sync: Sync) -> AbstractContextManager[None]:
+    """Nobody else writes answers of this sync or takes them in: what came in between would be lost."""
+    return session.lock(f"sync {sync.name}")
 
 
 def _chunks(warehouse: Warehouse, outbox: Outbox) -> Iterator[list[Record]]:

@@ -274,6 +274,12 @@ class DestinationKind(ABC):
         rates = known.rates if said.rate is None else said.rate
         return Limits(rates, said.concurrency or known.concurrency)
 
+    def asked(self, operation: Operation) -> Operation:
+        """What :meth:`item` and :meth:`deliver` are asked for: to clear is to write nulls."""
+        if operation != "clear":
+            return operation
+        return "upsert" if "upsert" in self.capabilities.operations else "update"
+
     def filled(self, text: str) -> str:
         """A text of the options, with the sync's parameters in its ``{places}``."""
         return _PLACE.sub(lambda place: self.sync.parameters[place[1]], text)

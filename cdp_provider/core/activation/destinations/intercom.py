@@ -7,6 +7,7 @@ https://developers.intercom.com/docs/references/rest-api/api.intercom.io/contact
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from urllib.parse import quote
@@ -153,10 +154,8 @@ class Intercom(DestinationKind):
             id_ = record.sent or (await self._find(line, record))["id"]
             return await self._send(line, "PUT", _path(id_), item)
         if operation == "upsert" and record.sent is not None:
-            try:
+            with suppress(Missing):  # somebody deleted or merged it since: it is created anew
                 return await self._send(line, "PUT", _path(record.sent), item)
-            except Missing:
-                pass  # somebody deleted or merged it since
         try:
             return await self._send(line, "POST", "/contacts", item)
         except Conflict as conflict:
