@@ -104,7 +104,14 @@ class SyncAudienceOperator(CdpOperator):
         self.stop.set()
 
     def _preview(self, context: Context) -> dict[str, Any]:
-        found = preview(self.warehouse, self.sync, self.destination, run_of(context), **self._of_profiles())
+        found = preview(
+            self.warehouse,
+            self.sync,
+            self.destination,
+            run_of(context),
+            resync=is_true(self.full_resync, "full_resync"),
+            **self._of_profiles(),
+        )
         self.log.info("Dry run of sync %s\n%s", self.sync.name, "\n".join(found.sentences()))
         self.outlets = []
         return found.as_dict()

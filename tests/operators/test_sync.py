@@ -135,6 +135,14 @@ def test_a_full_resync_sends_what_has_not_changed(vendor: VendorServer) -> None:
 
 
 @pytest.mark.usefixtures("people")
+def test_a_preview_of_a_full_resync_counts_what_has_not_changed() -> None:
+    build().execute(context_of(NOW))
+    for given, more in (("False", 0), ("True", 3)):
+        operator = build(only_preview="True", full_resync=given)
+        assert operator.execute(context_of(LATER, run_id="resync"))["updates"] == more
+
+
+@pytest.mark.usefixtures("people")
 def test_consent_is_asked_for(vendor: VendorServer) -> None:
     destination = mail().model_copy(update={"purposes": ("newsletters",)})
     build(destination=destination, consent=Consent(purposes={"newsletters": "consent"})).execute(

@@ -10,7 +10,7 @@ from cdp_provider.core import tables
 from cdp_provider.core.activation import diff
 from cdp_provider.core.activation.batches import batch_size
 from cdp_provider.core.activation.shape import Shape
-from cdp_provider.core.activation.sync import kind_of
+from cdp_provider.core.activation.sync import kind_of, resync_of
 from cdp_provider.core.project.activation import Consent
 
 if TYPE_CHECKING:
@@ -80,16 +80,19 @@ def preview(
     *,
     profiles: Profiles,
     consent: Consent | None = None,
+    resync: bool = False,
 ) -> Preview:
     """Say what :func:`~cdp_provider.core.activation.sync.sync` would send. Writes nothing, calls nobody.
 
+    :param resync: everything anew.
     :raises ConfigurationError: the sync or its destination are wrong.
     :raises NotFoundError: there are no profiles yet.
     """
     kind = kind_of(sync, destination, profiles)
     with warehouse.session() as session:
         tables.ensure(session)
-        found = diff.preview(session, Shape.of(session, kind, consent or Consent()), run)
+        shape = Shape.of(session, kind, consent or Consent())
+        found = diff.preview(session, shape, run, resync=resync_of(run) if resync else None)
     records = (found.creates + found.updates, found.removals)
     requests = sum(-(-count // batch_size(kind)) for count in records)
     return Preview(

@@ -130,6 +130,11 @@ def kind_of(sync: Sync, destination: Destination, profiles: Profiles) -> Destina
     return kind
 
 
+def resync_of(run: Run) -> str:
+    """Names a full resync: the same for every try of the run, so that a killed one goes on where it was."""
+    return f"{run.run_id} {run.window.key}"
+
+
 def _plan(
     session: Session,
     kind: DestinationKind,
@@ -142,7 +147,7 @@ def _plan(
     """What has to travel; None when a newer window's result already stands."""
     run = report.run
     claim = uuid.uuid4().hex
-    token = f"{run.run_id} {run.window.key}" if resync else None
+    token = resync_of(run) if resync else None
     tables.ensure(session)
     with _alone(session, kind.sync):
         if superseded(session, report):
