@@ -201,6 +201,39 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "sizes": "string!",  # JSON: distribution of identifiers per profile
         "largest": "string!",  # JSON: the largest profiles, and the identifiers that glue them, by node id
     },
+    # How far each stream's table of linked rows has come.
+    "linked": {
+        "stream": "string!",
+        "linked_seq": "integer!",  # counts the times it was brought up to date
+        "window_end": "timestamp!",  # rows before it, or without a time, are in
+        "fingerprint": "string!",  # of what would make every row anew
+    },
+    # Rows that left a table of linked rows because a newer one with their key came.
+    "unlinked": {
+        "stream": "string!",
+        "linked_seq": "integer!",
+        "node_id": "integer",
+    },
+    # What profiles and segments keep of rows from run to run: one line per table, and how far it has come.
+    "kept": {
+        "name": "string!",
+        "fingerprint": "string!",
+        "window_end": "timestamp!",
+        "resolved_seq": "integer!",
+        "linked": "string!",  # JSON: stream -> linked_seq
+    },
+    # Past values of the fields and traits that the project lists as `history`.
+    "profile_history": {
+        "profile_id": "integer!",
+        "name": "string!",
+        "as_of": "timestamp!",
+        "value": "json",
+    },
+    # The windows that profile_history knows of.
+    "history_windows": {
+        "as_of": "timestamp!",
+        "run_id": "string!",
+    },
     # Open and closed stays of profiles in segments. left_at is null while the stay lasts.
     "memberships": {
         "segment": "string!",
@@ -209,6 +242,24 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "entered_run": "string!",
         "left_at": "timestamp",
         "left_run": "string",
+    },
+    # One row per segment and window.
+    "segment_sizes": {
+        "segment": "string!",
+        "window_end": "timestamp!",
+        "run_id": "string!",
+        "size": "integer!",
+        "entered": "integer!",
+        "left": "integer!",
+        "usual_low": "number",  # sizes that the history would explain; null while there is too little of it
+        "usual_high": "number",
+        "unusual": "boolean!",
+    },
+    # How many profiles two segments share now; the first name comes before the second.
+    "segment_overlap": {
+        "segment": "string!",
+        "other": "string!",
+        "profiles": "integer!",
     },
     # What the destination acknowledged, per sync and record key. A row is 'pending' from before its first
     # request until an answer stands here, so that nothing that may have arrived is ever forgotten.
@@ -272,7 +323,13 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "identifiers": ("node_id",),
     "identity_runs": ("pipeline", "run_id"),
     "fuzzy_links": ("pair",),
+    "linked": ("stream",),
+    "kept": ("name",),
+    "profile_history": ("name", "profile_id", "as_of"),
+    "history_windows": ("as_of",),
     "memberships": ("segment", "profile_id", "entered_at"),
+    "segment_sizes": ("segment", "window_end"),
+    "segment_overlap": ("segment", "other"),
     "sync_ledger": ("sync", "record_key"),
     "sync_state": ("sync",),
     "account_limits": ("account",),
