@@ -206,7 +206,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "stream": "string!",
         "linked_seq": "integer!",  # counts the times it was brought up to date
         "window_end": "timestamp!",  # rows before it, or without a time, are in
-        "fingerprint": "string!",  # of what would make every row anew
+        "fingerprint": "string!",  # of what would make every row anew; empty: make it anew
+        "resolved_seq": "integer!",  # the newest identity run whose rows are in
+        "rebuilt_seq": "integer!",  # the linked_seq that made every row anew
+        "waiting": "string!",  # JSON: batches with rows whose time is still to come
     },
     # Rows that left a table of linked rows because a newer one with their key came.
     "unlinked": {

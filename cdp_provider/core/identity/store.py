@@ -318,6 +318,9 @@ def apply(session: Session, changes: Changes | Stored, plan: Plan) -> None:
             f" where u.stream = {table('row_links')}.stream and u.load_id = {table('row_links')}.load_id"
             f" and u.position = {table('row_links')}.position)"
         )
+    if plan.replay or unlinked:
+        # Rows that profiles have linked already hang on other identifiers now: they link all of them anew.
+        session.execute(f"update {table('linked')} set fingerprint = ''")
     for name in (*_OF_HISTORY, "splits"):
         _append(session, name, getattr(changes, name))
     taken = "resolved_seq = coalesce(resolved_seq, :seq), resolved_hash = content_hash"

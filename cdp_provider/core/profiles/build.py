@@ -7,39 +7,49 @@ from typing import TYPE_CHECKING
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import ConfigurationError
+from cdp_provider.core.profiles import history
+from cdp_provider.core.profiles.accounts import accounts_sql
+from cdp_provider.core.profiles.constants import read
+from cdp_provider.core.profiles.derived import derived_levels
+from cdp_provider.core.profiles.facts import Facts
 from cdp_provider.core.profiles.filters import Params
-from cdp_provider.core.profiles.scan import Scans
-from cdp_provider.core.profiles.survivorship import Fields
-from cdp_provider.core.profiles.traits import trait_sql
+from cdp_provider.core.profiles.kept import kept_facts
+from cdp_provider.core.profiles.linked import RawRows
+from cdp_provider.core.profiles.own_sql import own_sql
+from cdp_provider.core.profiles.provenance import write_view
+from cdp_provider.core.profiles.survivorship import field_sql
+from cdp_provider.core.profiles.traits import OF_ROWS, trait_sql
 from cdp_provider.core.project.typing import trait_types
 from cdp_provider.core.runs import advance, reported, superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from cdp_provider.core.profiles.filters import Query
-    from cdp_provider.core.project.profiles import Profiles
+    from cdp_provider.core.project.profiles import Profiles, Trait
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Run
     from cdp_provider.core.runs import Report
     from cdp_provider.core.warehouse import Session, Warehouse
 
 TABLE = "profiles"
+ACCOUNTS = "accounts"
 _RESERVED = "profile_id"
 _BUILT = '"profiles_built"'
 
 
 def build_profiles(warehouse: Warehouse, profiles: Profiles, streams: Sequence[Stream], run: Run) -> Report:
-    """Compute all profiles as of the end of the run's window and put them in place of the table's content.
+    """Bring all profiles to the end of the run's window.
 
     One row per ``identifiers.profile_id``: ``profile_id``, one column per field and trait, and ``_as_of``,
     the end of the window. The table changes at once, when the whole result is there; readers see the old one
-    until then. Nothing happens when a newer window's profiles stand already.
+    until then. When a newer window's profiles stand already, they stay, and only the past values that the
+    project keeps a history of are written.
 
     :param streams: all streams of the project.
-    :returns: a report of stage ``profiles``; ``rows_in`` counts the rows of streams that were read, its
-        watermark is the newest of their times.
+    :returns: a report of stage ``profiles``; ``rows_in`` counts the rows of streams that profiles are made
+        of, its watermark is the newest of their times.
     :raises ConfigurationError: a field or trait names what is not there, or what does not suit its type.
     :raises NotFoundError: a stream that is not optional was never landed.
     """
@@ -47,61 +57,119 @@ def build_profiles(warehouse: Warehouse, profiles: Profiles, streams: Sequence[S
         tables.ensure(session)
         with session.lock("profiles"):
             if superseded(session, report):
+                _remember_past(session, profiles, streams, report)
                 return report
-            _compute(session, profiles, streams, report)
+            params = Params(warehouse, run.window.end, profiles.timezone)
+            definition = _Definition(session, profiles, kept_facts(session, "profiles", params, streams))
+            _compute(session, definition.query(), report)
             with session.transaction():
-                _apply(session, profiles, report)
+                _apply(session, definition, report)
                 report.write(session)
                 advance(session, report)
     return report
 
 
-def profiles_query(
-    warehouse: Warehouse,
-    profiles: Profiles,
-    streams: Sequence[Stream],
-    now: datetime,
-    present: Callable[[str], Collection[str]],
-) -> Query:
-    """The one statement that computes all profiles: each stream is read once.
+def snapshot(
+    warehouse: Warehouse, profiles: Profiles, streams: Sequence[Stream], as_of: datetime, table: str
+) -> int:
+    """Put all profiles as of any moment into a table of their own, in place of what it held.
 
-    Besides the columns of the table it gives ``_count``, the rows that a profile was made of, and
-    ``_newest``, the newest of their times.
+    What had happened before that moment counts, by today's knowledge of who is who.
 
-    :param now: the end of the window; only rows before it, or without a time, count.
-    :param present: gives the columns of a stream's view, none where it does not exist.
+    :param table: unquoted name in the warehouse's schema; none of the product's own.
+    :returns: the number of profiles.
+    :raises ConfigurationError: the table is one of the product.
     """
-    by_ref = {stream.ref: stream for stream in streams}
-    types = trait_types(profiles, by_ref)
-    _check_names(profiles)
-    params = Params(warehouse, now)
-    scans = Scans(params, by_ref, present)
-    fields = Fields(scans)
-    columns = {name: fields.field_sql(name, field, types[name]) for name, field in profiles.fields.items()}
-    columns |= {
-        name: trait_sql(name, trait, scans.of(trait.stream)) for name, trait in profiles.traits.items()
-    }
+    own = {*tables.TABLES, TABLE, ACCOUNTS, "product", "profile_redirect", "field_provenance"}
+    streams_tables = {name for stream in streams for name in (stream.view, stream.raw_table)}
+    if table in own | streams_tables or table.startswith(("linked_", "kept_", "raw_", "outbox__")):
+        msg = f"{table} is a table of the product itself; give the snapshot another name"
+        raise ConfigurationError(msg)
+    with warehouse.session() as session:
+        tables.ensure(session)
+        definition = _as_of(session, profiles, streams, as_of)
+        query = definition.query()
+        with session.transaction():
+            session.replace_table(table, definition.chosen(f"({query.sql}) built"), query.params)
+        return int(session.scalar(f"select count(*) from {warehouse.table(table)}"))
 
-    counts = " + ".join(f"coalesce({count}, 0)" for count in scans.total("_count")) or "0"
-    newest = ", ".join([f"cast(null as {warehouse.types['timestamp']})", *scans.total("_newest")])
-    chosen = [
-        "p.profile_id",
-        *(
-            f"cast({sql} as {warehouse.types[types[name]]}) as {warehouse.quote(name)}"
-            for name, sql in columns.items()
-        ),
-        f'{params.moment()} as "_as_of"',
-        f'{counts} as "_count"',
-        f'greatest({newest}) as "_newest"',
-    ]
-    relations = [
-        f'"_people" as (select distinct profile_id from {warehouse.table("identifiers")})',
-        *scans.relations(),
-        *fields.relations(),
-    ]
-    joins = scans.joins("p.profile_id") + fields.joins("p.profile_id")
-    sql = f'with {", ".join(relations)} select {", ".join(chosen)} from "_people" p{joins}'
-    return params.query(sql)
+
+def _as_of(session: Session, profiles: Profiles, streams: Sequence[Stream], moment: datetime) -> _Definition:
+    params = Params(session.warehouse, moment, profiles.timezone)
+    by_ref = {stream.ref: stream for stream in streams}
+    return _Definition(session, profiles, Facts(params, by_ref, RawRows(session, params)))
+
+
+class _Definition:
+    """The fields and traits of a project as one statement over `facts`."""
+
+    def __init__(self, session: Session, profiles: Profiles, facts: Facts) -> None:
+        self.session, self.profiles, self.facts = session, profiles, facts
+        self.params = facts.params
+        self.kinds = trait_types(profiles, facts.streams)
+        _check_names(profiles)
+        self._columns = {name: self._field(name) for name in profiles.fields} | {
+            name: self._trait(name, trait)
+            for name, trait in profiles.traits.items()
+            if trait.type in OF_ROWS or trait.type == "sql"
+        }
+        used = self.facts.used()
+        self._counts = [self.facts.ask(ref, "count") for ref in used]
+        self._newest = [
+            self.facts.ask(ref, "last_time") for ref in used if facts.stream(ref).time is not None
+        ]
+
+    def query(self) -> Query:
+        """A row per profile: its values, ``_count`` (rows it is made of) and ``_newest`` (of their times)."""
+        warehouse, quote = self.session.warehouse, self.session.warehouse.quote
+        types = {name: warehouse.column_type(kind) for name, kind in self.kinds.items()}
+        newest = ", ".join([f"cast(null as {warehouse.types['timestamp']})", *self._newest])
+        chosen = [
+            "p.profile_id",
+            *(f"cast({sql} as {types[name]}) as {quote(name)}" for name, sql in self._columns.items()),
+            f'{" + ".join(self._counts) or "0"} as "_count"',
+            f'greatest({newest}) as "_newest"',
+        ]
+        relations = self.facts.relations()
+        people = f"(select distinct profile_id from {warehouse.table('identifiers')}) p"
+        with_ = f"with {', '.join(relations)} " if relations else ""
+        sql = f"{with_}select {', '.join(chosen)} from {people}{self.facts.joins('p.profile_id')}"
+        for level in derived_levels(self.profiles.traits, self.kinds, self.params):
+            more = ", ".join(f"cast({value} as {types[name]}) as {quote(name)}" for name, value in level)
+            sql = f"select b.*, {more} from ({sql}) b"
+        return self.params.query(sql)
+
+    def chosen(self, relation: str) -> str:
+        """A select of the table's columns from a relation of :meth:`query`."""
+        quote = self.session.warehouse.quote
+        names = ["profile_id", *self.profiles.fields, *self.profiles.traits]
+        return f'select {", ".join(map(quote, names))}, {self.moment} as "_as_of" from {relation}'
+
+    @property
+    def moment(self) -> str:
+        """SQL of now; written out, so that it needs no parameter where the statement has none."""
+        return f"timestamp with time zone '{self.params.now.isoformat()}'"
+
+    def _field(self, name: str) -> str:
+        field = self.profiles.fields[name]
+        if field.keep == "sql":
+            return self._own_sql(name, str(field.sql))
+        return field_sql(name, field, self.facts)
+
+    def _trait(self, name: str, trait: Trait) -> str:
+        sql = (
+            self._own_sql(name, str(trait.sql)) if trait.type == "sql" else trait_sql(name, trait, self.facts)
+        )
+        if trait.default is None:
+            return sql
+        kind = self.kinds[name]
+        return (
+            f"coalesce({sql}, {self.params.bind(read(trait.default, kind, f'the default of {name}'), kind)})"
+        )
+
+    def _own_sql(self, name: str, sql: str) -> str:
+        relation = self.facts.relation(own_sql(sql, self.facts, ("value",), name), (), always=True)
+        return f'{relation}."value"'
 
 
 def _check_names(profiles: Profiles) -> None:
@@ -114,9 +182,8 @@ def _check_names(profiles: Profiles) -> None:
         raise ConfigurationError(msg)
 
 
-def _compute(session: Session, profiles: Profiles, streams: Sequence[Stream], report: Report) -> None:
+def _compute(session: Session, query: Query, report: Report) -> None:
     """The slow part, outside the transaction that swaps the result in."""
-    query = profiles_query(session.warehouse, profiles, streams, report.run.window.end, session.columns)
     session.execute(f"drop table if exists {_BUILT}")
     session.execute(f"create temporary table {_BUILT} as {query.sql}", query.params)
     row = session.one(f'select count(*), coalesce(sum("_count"), 0), max("_newest") from {_BUILT}')
@@ -125,7 +192,22 @@ def _compute(session: Session, profiles: Profiles, streams: Sequence[Stream], re
     report.detail["profiles"] = people
 
 
-def _apply(session: Session, profiles: Profiles, report: Report) -> None:
-    names = ["profile_id", *profiles.fields, *profiles.traits, "_as_of"]
-    columns = ", ".join(session.warehouse.quote(name) for name in names)
-    session.replace_table(TABLE, f"select {columns} from {_BUILT}")
+def _apply(session: Session, definition: _Definition, report: Report) -> None:
+    run, profiles = report.run, definition.profiles
+    session.replace_table(TABLE, definition.chosen(_BUILT))
+    if profiles.accounts is not None:
+        select = accounts_sql(profiles, definition.kinds, definition.params, session.warehouse.table(TABLE))
+        session.replace_table(ACCOUNTS, select)
+    history.record(session, profiles, session.warehouse.table(TABLE), run.window.end, run.run_id)
+    write_view(session, profiles, definition.facts.streams)
+
+
+def _remember_past(session: Session, profiles: Profiles, streams: Sequence[Stream], report: Report) -> None:
+    """Write the past values of a window that lies before the one that stands."""
+    if not profiles.history:
+        return
+    window_end = report.run.window.end
+    _compute(session, _as_of(session, profiles, streams, window_end).query(), report)
+    with session.transaction():
+        history.record(session, profiles, _BUILT, window_end, report.run.run_id)
+        report.write(session)

@@ -1,130 +1,215 @@
 # SPDX-License-Identifier: Apache-2.0
 """Survivorship: of the values that sources state for one field of a profile, the one that counts.
 
-A null or an empty text is no value. A value is more recent than another when its row's time is later (a row
-without a time is the oldest), then when it arrived in a later load, then when its source stands earlier in
-the field's list, then by its place within the stream.
+A statement is newer than another when its row's time is later (a row without a time is the oldest), then when
+it arrived in a later load, then when its source stands earlier in the field's list, then by batch and place.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from cdp_provider.core.profiles.scan import Scan, Scans
+    from collections.abc import Collection, Sequence
+    from datetime import timedelta
+
+    from cdp_provider.core.profiles.facts import Facts
     from cdp_provider.core.project.profiles import FieldFrom, ProfileField
 
-_UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
+
+def field_sql(name: str, field: ProfileField, facts: Facts) -> str:
+    """SQL of a field, where the facts are joined.
+
+    :raises ConfigurationError: a source does not exist, or is of another type than the first.
+    """
+    kinds = [_kind(name, source, facts) for source in field.sources]
+    if len(set(kinds)) > 1:
+        first = field.sources[0]
+        given = ", ".join(f"{s.stream}.{s.column} is {k}" for s, k in zip(field.sources, kinds, strict=True))
+        msg = (
+            f"the field {name} has the type of {first.stream}.{first.column}, but {given}; declare them alike"
+        )
+        raise ConfigurationError(msg)
+    sources = _Sources(field, facts, kinds[0])
+    match field.keep:
+        case "most_recent":
+            return sources.winner(oldest=False)
+        case "first":
+            return sources.winner(oldest=True)
+        case "source_priority":
+            return sources.by_priority()
+        case "most_frequent" | "list":
+            return sources.of_values(field.keep, field.limit)
+        case "min" | "max":
+            return sources.extreme(field.keep)
+        case "sum" | "average":
+            return sources.sum(field.keep)
+        case "any" | "all":
+            return sources.boolean(field.keep)
+    msg = f"the field {name} is kept by {field.keep}, which is no rule between sources"
+    raise ConfigurationError(msg)
 
 
-class Fields:
-    """The fields of one statement: asks the streams' scans, and keeps what needs a relation of its own."""
+def chosen_orders(field: ProfileField, facts: Facts) -> list[str]:
+    """For each source: SQL of the order of the row that speaks for it, NULL where none does."""
+    oldest = field.keep == "first"
+    return [facts_order(facts, source, field, oldest=oldest) for source in field.sources]
 
-    def __init__(self, scans: Scans) -> None:
-        self._scans = scans
-        self._relations: dict[str, str] = {}
 
-    def field_sql(self, name: str, field: ProfileField, kind: str) -> str:
-        """SQL of a field, to be selected where the scans' totals and :meth:`joins` are joined.
+def facts_order(facts: Facts, source: FieldFrom, field: ProfileField, *, oldest: bool) -> str:
+    """SQL of the order of a source's newest (or oldest) statement."""
+    nulls = "keep" if field.empty == "keep" else "empty"
+    return facts.ask(source.stream, "first_order" if oldest else "last_order", source.column, nulls=nulls)
 
-        :param kind: the field's column type.
-        :raises ConfigurationError: a source does not exist, or is of another type.
-        """
-        for source in field.sources:
-            self._check(name, source, kind)
-        if field.keep == "most_frequent":
-            relation = f'"_frequent_{len(self._relations)}"'
-            self._relations[relation] = self._most_frequent_sql(field)
-            return f'{relation}."_value"'
-        oldest = field.keep == "first"
-        scans = [(self._scans.of(source.stream), source.column) for source in field.sources]
-        offers = [_Offer(scan, *self._usable(scan, column), oldest=oldest) for scan, column in scans]
+
+def _kind(name: str, source: FieldFrom, facts: Facts) -> str:
+    stream = facts.stream(source.stream)
+    if source.column not in stream.columns:
+        msg = (
+            f"the field {name} comes from {source.stream}.{source.column}, and the stream has no such column;"
+            f" it has {', '.join(stream.columns)}"
+        )
+        raise ConfigurationError(msg)
+    return stream.columns[source.column].type
+
+
+class _Sources:
+    """The sources of one field."""
+
+    def __init__(self, field: ProfileField, facts: Facts, kind: str) -> None:
+        self._field, self._facts, self._kind = field, facts, kind
+        self._nulls = "keep" if field.empty == "keep" else "empty"
+
+    def winner(self, *, oldest: bool) -> str:
+        """The value of the newest (or oldest) statement of all sources."""
+        offers = self._offers("first" if oldest else "last")
         if len(offers) == 1:
-            return offers[0].value
-        if field.keep == "source_priority":
-            return f"coalesce({', '.join(offer.value for offer in offers)})"
-        return _winner(offers, "<" if oldest else ">")
+            return offers[0][0]
+        head = self._facts.params.warehouse.order_head
+        better = "<" if oldest else ">"
+        cases = []
+        for place, (value, order) in enumerate(offers):
+            unbeaten = [
+                f"({other} is null or {head(order)} {better}{'=' if place < rival else ''} {head(other)})"
+                for rival, (_, other) in enumerate(offers)
+                if rival != place
+            ]
+            cases.append(f"when {order} is not null and {' and '.join(unbeaten)} then {value}")
+        return f"case {' '.join(cases)} end"
 
-    def relations(self) -> list[str]:
-        """Common table expressions of their own; they read those of the scans."""
-        return [f"{name} as ({sql})" for name, sql in self._relations.items()]
+    def by_priority(self) -> str:
+        """The newest statement of the first source that makes one."""
+        offers = self._offers("last")
+        if self._nulls != "keep":
+            return f"coalesce({', '.join(value for value, _ in offers)})"
+        return f"case {' '.join(f'when {order} is not null then {value}' for value, order in offers)} end"
 
-    def joins(self, profile_id: str) -> str:
-        """Left joins of :meth:`relations` to the relation that has the profile ids."""
-        return "".join(
-            f' left join {name} on {name}."_profile_id" = {profile_id}' for name in self._relations
-        )
+    def extreme(self, function: str) -> str:
+        """The smallest or largest statement; false is smaller than true."""
+        if self._kind == "boolean":
+            return self.boolean("all" if function == "min" else "any")
+        warehouse = self._facts.params.warehouse
+        found = [self._ask(source, function) for source in self._field.sources]
+        if len(found) == 1:
+            return found[0]
+        pick = "least" if function == "min" else "greatest"
+        if self._kind == "string":
+            return warehouse.usual_order(f"{pick}({', '.join(map(warehouse.byte_order, found))})")
+        return f"{pick}({', '.join(found)})"
 
-    def _check(self, name: str, source: FieldFrom, kind: str) -> None:
-        scan = self._scans.of(source.stream)
-        scan.column(source.column)
-        given = scan.stream.columns[source.column].type
-        if given != kind:
-            msg = (
-                f"the field {name} is of type {kind} after its first source, but"
-                f" {source.stream}.{source.column} is of type {given}; give both columns the same type"
-            )
-            raise ConfigurationError(msg)
+    def sum(self, function: str) -> str:
+        """The sum or average of all statements."""
+        counts = [self._ask(source, "count_values") for source in self._field.sources]
+        values = " + ".join(counts)
+        added = " + ".join(f"coalesce({self._ask(source, 'sum')}, 0)" for source in self._field.sources)
+        if function == "average":
+            number = self._facts.params.warehouse.types["number"]
+            return f"(cast({added} as {number}) / nullif({values}, 0))"
+        return f"case when {values} > 0 then {added} end"
 
-    def _usable(self, scan: Scan, column: str) -> tuple[str, str]:
-        """SQL of a source's value, and of whether it is one."""
-        quoted = scan.column(column)
-        text = scan.stream.columns[column].type == "string"
-        return quoted, f"{quoted} is not null" + f" and {quoted} <> ''" * text
+    def boolean(self, function: str) -> str:
+        """Whether any or all statements are true."""
+        found = [self._ask(source, function) for source in self._field.sources]
+        neutral, word = ("false", " or ") if function == "any" else ("true", " and ")
+        missing = " and ".join(f"{value} is null" for value in found)
+        together = word.join(f"coalesce({value}, {neutral})" for value in found)
+        return f"case when not ({missing}) then ({together}) end"
 
-    def _most_frequent_sql(self, field: ProfileField) -> str:
-        parts = []
-        for place, source in enumerate(field.sources):
-            scan = self._scans.of(source.stream)
-            value, usable = self._usable(scan, source.column)
-            parts.append(
-                f'select "_profile_id", {value} as "_value", "_time", "_load_seq", {place} as "_source",'
-                f' {scan.order} as "_place" from {scan.rows} where {usable}'
-            )
-        return (
-            'select "_profile_id", "_value" from (select "_profile_id", "_value", row_number() over'
-            ' (partition by "_profile_id" order by "_times" desc, "_time" desc nulls last, "_load_seq" desc,'
-            ' "_source", "_place") as "_rank" from (select *, count(*) over'
-            f' (partition by "_profile_id", "_value") as "_times" from ({" union all ".join(parts)}) u) c) r'
-            ' where "_rank" = 1'
-        )
+    def of_values(self, keep: str, limit: int) -> str:
+        """The most frequent of different values, or all of them."""
+        stated = []
+        for source in self._field.sources:
+            column = self._facts.column(source.stream, source.column)
+            usable = [f"{column} is not null"]
+            if self._kind == "string":
+                usable.append(f"{column} <> ''")
+            stated.append(Stated(source.stream, column, tuple(usable)))
+        return of_values(self._facts, stated, keep, limit)
 
-
-class _Offer:
-    """What one source offers for a field: its most recent value, or its oldest."""
-
-    def __init__(self, scan: Scan, value: str, usable: str, *, oldest: bool) -> None:
-        self._scan, self._usable, self._oldest = scan, usable, oldest
-        self.value = self._picked(value)
-
-    @property
-    def time(self) -> str:
-        """SQL of the time of the value's row, never null."""
-        unknown = self._scan.params.bind(_UNKNOWN_TIME, "timestamp")
-        return self._picked(f'coalesce("_time", {unknown})')
-
-    @property
-    def load_seq(self) -> str:
-        """SQL of the arrival of the value's row."""
-        return self._picked('"_load_seq"')
-
-    def _picked(self, sql: str) -> str:
-        pick = self._scan.params.warehouse.pick
-        return self._scan.aggregate(pick(sql, self._scan.order, self._usable, largest=self._oldest))
-
-
-def _winner(offers: list[_Offer], better: str) -> str:
-    """SQL of the first offer's value that no other one beats."""
-    cases = []
-    for mine in offers:
-        unbeaten = [
-            f"({other.value} is null or {mine.time} {better} {other.time}"
-            f" or ({mine.time} = {other.time} and {mine.load_seq} {better}= {other.load_seq}))"
-            for other in offers
-            if other is not mine
+    def _offers(self, function: str) -> list[tuple[str, str]]:
+        """Each source's value, and the order of its row."""
+        return [
+            (self._ask(source, function), self._ask(source, f"{function}_order"))
+            for source in self._field.sources
         ]
-        cases.append(f"when {mine.value} is not null and {' and '.join(unbeaten)} then {mine.value}")
-    return f"case {' '.join(cases)} end"
+
+    def _ask(self, source: FieldFrom, function: str) -> str:
+        return self._facts.ask(source.stream, function, source.column, nulls=self._nulls)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Values that rows of a stream state: SQL of the value, and of conditions on the rows."""
+
+    ref: str
+    value: str
+    where: tuple[str, ...]
+
+
+def of_values(
+    facts: Facts,
+    stated: Sequence[Stated],
+    keep: str,
+    limit: int,
+    *,
+    last: Collection[timedelta] = (),
+    always: bool = False,
+) -> str:
+    """SQL of the ``most_frequent`` value, ties to the most recent one; or of a ``list`` of values, the most
+    recent first, as JSON.
+
+    :param stated: in the order of the sources.
+    :param last: lengths of windows in the conditions; `always` they move with now in another way.
+    """
+    warehouse = facts.params.warehouse
+    head = warehouse.order_head('"_newest"')
+    parts = [
+        f'select "_profile_id", {one.value} as "_value", {place} as "_source", count(*) as "_times",'
+        f' max("_order") as "_newest" from {facts.rows(one.ref)}'
+        f" where {' and '.join(one.where) or 'true'} group by 1, 2"
+        for place, one in enumerate(stated)
+    ]
+    recent = f'{head} desc, "_source", "_newest" desc'
+    each = (
+        'select *, sum("_times") over (partition by "_profile_id", "_value") as "_all", row_number() over'
+        f' (partition by "_profile_id", "_value" order by {recent}) as "_nth"'
+        f" from ({' union all '.join(parts)}) u"
+    )
+    order = f'"_all" desc, {recent}' if keep == "most_frequent" else recent
+    ranked = (
+        f'select "_profile_id", "_value", row_number() over (partition by "_profile_id" order by {order})'
+        f' as "_rank" from ({each}) e where "_nth" = 1'
+    )
+    if keep == "most_frequent":
+        sql = f'select "_profile_id", "_value" from ({ranked}) r where "_rank" = 1'
+    else:
+        members = warehouse.json_list('"_value"', '"_rank"')
+        sql = (
+            f'select "_profile_id", {members} as "_value" from ({ranked}) r where "_rank" <= {int(limit)}'
+            ' group by "_profile_id"'
+        )
+    refs = [one.ref for one in stated]
+    return f'{facts.relation(sql, refs, windows={ref: last for ref in refs}, always=always)}."_value"'

@@ -117,12 +117,15 @@ class Session(ABC):
         the rest on disk. Others go on as they are set up."""
         return nullcontext()
 
-    def index(self, table: str, column: str, *, text: bool = False) -> None:  # noqa: B027 - most need none
+    def index(  # noqa: B027 - most need none
+        self, table: str, column: str, *, text: bool = False, clustered: bool = False
+    ) -> None:
         """Have an index on a column of an unquoted table, where the engine profits from one.
 
         Call it after large loads rather than before: built at once it costs a fraction.
 
         :param text: the column holds text of any length, and is asked for by :meth:`Warehouse.same_text`.
+        :param clustered: rows with like values lie together, because they were appended so.
         """
 
     def one(self, sql: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...] | None:
@@ -209,12 +212,40 @@ class Warehouse(ABC):
         """A table of the product, qualified and quoted."""
         return f"{self.quote(self.schema)}.{self.quote(name)}"
 
-    def pick(self, value: str, order: str, where: str, *, largest: bool = False) -> str:
-        """SQL aggregate: `value` of the row with the smallest (or largest) `order` among rows of the group
-        that fulfil `where`; NULL when none does. Let `where` keep out null values and null orders: engines
-        differ in what they do with them.
+    def column_type(self, kind: str) -> str:
+        """The engine's type for a kind of value: a column type of a project, or a list of one."""
+        return self.types["json" if kind.startswith("list of ") else kind]
+
+    @abstractmethod
+    def order_key(self, time: str, load_seq: str, offset: str, position: str) -> str:
+        """SQL of a value that orders rows of a stream by all of these, the first first, and fits
+        :meth:`latest`.
+
+        :param time: SQL of a timestamp; null comes before all others.
+        :param load_seq: SQL of a whole number below 2^24; `offset` below 2^14, `position` below 2^30.
         """
-        return f"(array_agg({value} order by {order}{' desc' * largest}) filter (where {where}))[1]"
+
+    @abstractmethod
+    def latest(self, value: str, kind: str, order: str, where: str, *, oldest: bool = False) -> str:
+        """SQL aggregate: `value` (perhaps null) of the row with the largest order among those of the group
+        that fulfil `where`; NULL when none does.
+
+        :param kind: column type of the value.
+        :param order: SQL of an :meth:`order_key`.
+        :param oldest: the smallest order instead.
+        """
+
+    @abstractmethod
+    def order_head(self, order: str) -> str:
+        """SQL of what orders of different streams have in common: time and load_seq."""
+
+    @abstractmethod
+    def json_list(self, value: str, order: str) -> str:
+        """SQL aggregate: the group's values as a JSON array, in the order of `order`."""
+
+    @abstractmethod
+    def key_hash(self, values: Sequence[str]) -> str:
+        """SQL of a 64-bit hash of expressions that are not null, in any type that can be grouped by."""
 
     def same_text(self, one: str, other: str) -> str:
         """SQL condition: two texts are equal, written so that an index on `other` is used if there is one."""
@@ -223,6 +254,58 @@ class Warehouse(ABC):
     def byte_order(self, text: str) -> str:
         """SQL to order a text expression by its bytes in UTF-8, whatever the database's language is."""
         return text
+
+    def usual_order(self, text: str) -> str:
+        """SQL of a text expression that has lost what :meth:`byte_order` gave it."""
+        return text
+
+    def pattern(self, pattern: str) -> str:
+        """A regular expression of RE2 in the engine's own syntax, for :meth:`matches`."""
+        return pattern
+
+    @abstractmethod
+    def matches(self, text: str, pattern: str, *, ignore_case: bool = False) -> str:
+        """SQL condition: a pattern of :meth:`pattern` describes the whole text; ``.`` is any character."""
+
+    @abstractmethod
+    def members(self, value: str, kind: str) -> str:
+        """SQL array of the members, of column type `kind`, of a JSON array; empty or NULL for no array."""
+
+    @abstractmethod
+    def hash_number(self, text: str) -> str:
+        """SQL for a whole number from 0 to 2^52 - 1 out of a text, the same in every engine."""
+
+    @abstractmethod
+    def in_range(self, number: str) -> str:
+        """SQL of a double precision number: NULL from 1e150 on, on either side, and for NaN; what is much
+        nearer to zero than 1e-130 is 0, and 0 has no sign.
+
+        Products and quotients of such numbers are finite, and only 0 where one of them is: beyond that,
+        engines differ. `number` stands in the text once.
+        """
+
+    @abstractmethod
+    def quotient(self, one: str, other: str) -> str:
+        """SQL of one number divided by another, both :meth:`in_range`; so is what comes out. NULL for
+        division by 0."""
+
+    @abstractmethod
+    def rounded(self, number: str, places: int) -> str:
+        """SQL of a number in range, rounded half away from zero to so many places, at most 15.
+
+        The number is what is written for it: 1.005 becomes 1.01, though double precision holds a bit less.
+        """
+
+    @abstractmethod
+    def as_decimal(self, number: str) -> str:
+        """SQL of a number below 1e22 as a ``decimal``, :meth:`rounded` to 6 places."""
+
+    @abstractmethod
+    def json_value(self, value: str, *, moment: bool = False) -> str:
+        """SQL of a value as JSON; NULL for NULL.
+
+        :param moment: the value is a timestamp.
+        """
 
     def hash_text(self, text: str) -> str:
         """SQL for a stable 32-digit hexadecimal hash of a text expression."""

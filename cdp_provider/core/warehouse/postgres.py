@@ -19,6 +19,7 @@ from psycopg.waiting import Wait
 
 from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
+from cdp_provider.core.warehouse.patterns import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
 _COPY_CHUNK = 1 << 20
+
+#: PostgreSQL cuts longer names off.
+_LONGEST_NAME = 63
+
+#: Microseconds from the first moment of the year 1 to 1970.
+_YEAR_ONE = 62_135_596_800_000_000
+
+#: The bounds of numbers that are calculated with.
+_TINY, _HUGE = "cast(1e-130 as double precision)", "cast(1e150 as double precision)"
+
+#: Hexadecimal digits of an order key.
+_ORDER_DIGITS = 32
 
 #: What COPY's text is read back as; everything else arrives as text.
 _ARROW_BY_OID: dict[int, pa.DataType] = {
@@ -108,12 +121,18 @@ class PostgresSession(Session):
     def analyze(self, table: str) -> None:
         self.execute(f"analyze {table}")
 
-    def index(self, table: str, column: str, *, text: bool = False) -> None:
-        name = self.warehouse.quote(f"{table}__{column}")
+    def index(self, table: str, column: str, *, text: bool = False, clustered: bool = False) -> None:
+        name = f"{table}__{column}"
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[: _LONGEST_NAME - 9]}_{zlib.crc32(name.encode()):08x}"
         quoted = self.warehouse.quote(column)
         # A text itself may be longer than a line of an index.
         on = f"hashtextextended({quoted}, 0)" if text else quoted
-        self.execute(f"create index if not exists {name} on {self.warehouse.table(table)} ({on})")
+        how = "using brin " if clustered else ""
+        self.execute(
+            f"create index if not exists {self.warehouse.quote(name)} on {self.warehouse.table(table)}"
+            f" {how}({on})"
+        )
 
     def replace_table(self, name: str, select: str, params: Mapping[str, Any] | None = None) -> None:
         """As in the base class; a table whose columns stay the same stays itself, with the views on it.
@@ -246,6 +265,66 @@ class PostgresWarehouse(Warehouse):
 
     def byte_order(self, text: str) -> str:
         return f'({text}) collate "C"'
+
+    def usual_order(self, text: str) -> str:
+        return f'({text}) collate "default"'
+
+    def order_key(self, time: str, load_seq: str, offset: str, position: str) -> str:
+        # Text, because there is no other wide type of fixed length that every version knows the maximum of.
+        since = f"coalesce(cast(extract(epoch from {time}) * 1000000 as bigint) + {_YEAR_ONE}, 0)"
+        since = f"greatest(least({since}, {2**59 - 1}), 0)"
+        parts = ((since, 15), (load_seq, 6), (f"({offset}) * {2**30}::bigint + {position}", 11))
+        texts = (f"lpad(to_hex(cast({sql} as bigint)), {digits}, '0')" for sql, digits in parts)
+        return f'({" || ".join(texts)}) collate "C"'
+
+    def latest(self, value: str, kind: str, order: str, where: str, *, oldest: bool = False) -> str:
+        # Ordered aggregates would sort all rows; a maximum of order and value together needs one pass.
+        text = f"coalesce('v' || cast({value} as text), 'n')"
+        found = f'{"min" if oldest else "max"}(({order} || {text}) collate "C") filter (where {where})'
+        there = f"substr({found}, {_ORDER_DIGITS + 1}, 1) = 'v'"
+        read = f"case when {there} then substr({found}, {_ORDER_DIGITS + 2}) end"
+        return f'cast(({read}) collate "default" as {self.column_type(kind)})'
+
+    def order_head(self, order: str) -> str:
+        return f"left({order}, 21)"
+
+    def json_list(self, value: str, order: str) -> str:
+        return f"jsonb_agg({value} order by {order})"
+
+    def key_hash(self, values: Sequence[str]) -> str:
+        return f"hash_record_extended(row({', '.join(values)}), 0)"
+
+    def pattern(self, pattern: str) -> str:
+        return translated(pattern)
+
+    def matches(self, text: str, pattern: str, *, ignore_case: bool = False) -> str:
+        return f"{text} ~{'*' * ignore_case} {pattern}"
+
+    def members(self, value: str, kind: str) -> str:
+        listed = f"jsonb_array_elements_text({value}) as listed(member)"
+        return f"array(select cast(member as {self.types[kind]}) from {listed})"
+
+    def hash_number(self, text: str) -> str:
+        return f"cast(cast('x000' || substr(md5({text}), 1, 13) as bit(64)) as bigint)"
+
+    def in_range(self, number: str) -> str:
+        clamped = f"greatest(least(({number} + {_TINY}) - {_TINY}, {_HUGE}), -{_HUGE})"
+        return f"nullif(nullif({clamped}, {_HUGE}), -{_HUGE})"
+
+    def quotient(self, one: str, other: str) -> str:
+        return self.in_range(f"({one} / nullif({other}, 0))")
+
+    def rounded(self, number: str, places: int) -> str:
+        # A cast to numeric would cut off the 16th digit; the text has all of them.
+        return f"cast(round(cast(cast({number} as text) as numeric), {places}) as double precision)"
+
+    def as_decimal(self, number: str) -> str:
+        return f"cast(cast(cast({number} as text) as numeric) as numeric(28, 6))"
+
+    def json_value(self, value: str, *, moment: bool = False) -> str:
+        if moment:
+            value = f"""to_char({value} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
+        return f"to_jsonb({value})"
 
     def hash_row(self, values: Sequence[str], seed: str) -> str:
         # The constant is for rows without values.
