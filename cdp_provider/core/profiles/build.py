@@ -16,6 +16,7 @@ from cdp_provider.core.profiles.filters import Params
 from cdp_provider.core.profiles.kept import kept_facts
 from cdp_provider.core.profiles.linked import RawRows
 from cdp_provider.core.profiles.own_sql import own_sql
+from cdp_provider.core.profiles.parts import Part
 from cdp_provider.core.profiles.provenance import write_view
 from cdp_provider.core.profiles.survivorship import field_sql
 from cdp_provider.core.profiles.traits import OF_ROWS, trait_sql
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 TABLE = "profiles"
 ACCOUNTS = "accounts"
 _RESERVED = "profile_id"
-_BUILT = '"profiles_built"'
+_PAST = '"cdp_past_profiles"'
 
 
 def build_profiles(warehouse: Warehouse, profiles: Profiles, streams: Sequence[Stream], run: Run) -> Report:
@@ -61,8 +62,9 @@ def build_profiles(warehouse: Warehouse, profiles: Profiles, streams: Sequence[S
                 return report
             params = Params(warehouse, run.window.end, profiles.timezone)
             definition = _Definition(session, profiles, kept_facts(session, "profiles", params, streams))
-            _compute(session, definition.query(), report)
+            query = definition.query()
             with session.transaction():
+                session.replace_table(TABLE, query.sql, query.params)
                 _apply(session, definition, report)
                 report.write(session)
                 advance(session, report)
@@ -90,7 +92,7 @@ def snapshot(
         definition = _as_of(session, profiles, streams, as_of)
         query = definition.query()
         with session.transaction():
-            session.replace_table(table, definition.chosen(f"({query.sql}) built"), query.params)
+            session.replace_table(table, query.sql, query.params)
         return int(session.scalar(f"select count(*) from {warehouse.table(table)}"))
 
 
@@ -113,23 +115,17 @@ class _Definition:
             for name, trait in profiles.traits.items()
             if trait.type in OF_ROWS or trait.type == "sql"
         }
-        used = self.facts.used()
-        self._counts = [self.facts.ask(ref, "count") for ref in used]
-        self._newest = [
-            self.facts.ask(ref, "last_time") for ref in used if facts.stream(ref).time is not None
-        ]
+        for ref in self.facts.used():
+            self.facts.ask(ref, "count")
+            if self.facts.stream(ref).time is not None:
+                self.facts.ask(ref, "last_time")
 
     def query(self) -> Query:
-        """A row per profile: its values, ``_count`` (rows it is made of) and ``_newest`` (of their times)."""
+        """A row per profile: what the table holds."""
         warehouse, quote = self.session.warehouse, self.session.warehouse.quote
         types = {name: warehouse.column_type(kind) for name, kind in self.kinds.items()}
-        newest = ", ".join([f"cast(null as {warehouse.types['timestamp']})", *self._newest])
-        chosen = [
-            "p.profile_id",
-            *(f"cast({sql} as {types[name]}) as {quote(name)}" for name, sql in self._columns.items()),
-            f'{" + ".join(self._counts) or "0"} as "_count"',
-            f'greatest({newest}) as "_newest"',
-        ]
+        chosen = ["p.profile_id"]
+        chosen += [f"cast({sql} as {types[name]}) as {quote(name)}" for name, sql in self._columns.items()]
         relations = self.facts.relations()
         people = f"(select distinct profile_id from {warehouse.table('identifiers')}) p"
         with_ = f"with {', '.join(relations)} " if relations else ""
@@ -137,18 +133,29 @@ class _Definition:
         for level in derived_levels(self.profiles.traits, self.kinds, self.params):
             more = ", ".join(f"cast({value} as {types[name]}) as {quote(name)}" for name, value in level)
             sql = f"select b.*, {more} from ({sql}) b"
-        return self.params.query(sql)
-
-    def chosen(self, relation: str) -> str:
-        """A select of the table's columns from a relation of :meth:`query`."""
-        quote = self.session.warehouse.quote
         names = ["profile_id", *self.profiles.fields, *self.profiles.traits]
-        return f'select {", ".join(map(quote, names))}, {self.moment} as "_as_of" from {relation}'
+        moment = self.params.moment()
+        return self.params.query(
+            f'select {", ".join(map(quote, names))}, {moment} as "_as_of" from ({sql}) built'
+        )
 
-    @property
-    def moment(self) -> str:
-        """SQL of now; written out, so that it needs no parameter where the statement has none."""
-        return f"timestamp with time zone '{self.params.now.isoformat()}'"
+    def rows(self) -> tuple[int, datetime | None]:
+        """How many rows of streams the profiles are made of, and the newest of their times."""
+        total, newest = 0, []
+        for ref in self.facts.used():
+            held = self.facts.totals_of(ref, continued=True)
+            if held.relation not in self.facts.kept:
+                continue
+            count, time = (
+                held.parts.column(Part("count")),
+                held.parts.column(Part("max", '"_time"', "timestamp")),
+            )
+            latest = f"max({time})" if self.facts.stream(ref).time is not None else "null"
+            row = self.session.one(f"select sum({count}), {latest} from {self.facts.kept[held.relation]}")
+            if row and row[0] is not None:
+                total += int(row[0])
+                newest.append(row[1])
+        return total, max(filter(None, newest), default=None)
 
     def _field(self, name: str) -> str:
         field = self.profiles.fields[name]
@@ -182,24 +189,17 @@ def _check_names(profiles: Profiles) -> None:
         raise ConfigurationError(msg)
 
 
-def _compute(session: Session, query: Query, report: Report) -> None:
-    """The slow part, outside the transaction that swaps the result in."""
-    session.execute(f"drop table if exists {_BUILT}")
-    session.execute(f"create temporary table {_BUILT} as {query.sql}", query.params)
-    row = session.one(f'select count(*), coalesce(sum("_count"), 0), max("_newest") from {_BUILT}')
-    people, rows, newest = row or (0, 0, None)
-    report.rows_in, report.rows_out, report.watermark = int(rows), people, newest
-    report.detail["profiles"] = people
-
-
 def _apply(session: Session, definition: _Definition, report: Report) -> None:
-    run, profiles = report.run, definition.profiles
-    session.replace_table(TABLE, definition.chosen(_BUILT))
+    """What follows from the new profiles."""
+    run, profiles, table = report.run, definition.profiles, session.warehouse.table
     if profiles.accounts is not None:
-        select = accounts_sql(profiles, definition.kinds, definition.params, session.warehouse.table(TABLE))
+        select = accounts_sql(profiles, definition.kinds, definition.params, table(TABLE))
         session.replace_table(ACCOUNTS, select)
-    history.record(session, profiles, session.warehouse.table(TABLE), run.window.end, run.run_id)
+    history.record(session, profiles, table(TABLE), run.window.end, run.run_id)
     write_view(session, profiles, definition.facts.streams)
+    report.rows_out = int(session.scalar(f"select count(*) from {table(TABLE)}"))
+    report.detail["profiles"] = report.rows_out
+    report.rows_in, report.watermark = definition.rows()
 
 
 def _remember_past(session: Session, profiles: Profiles, streams: Sequence[Stream], report: Report) -> None:
@@ -207,7 +207,10 @@ def _remember_past(session: Session, profiles: Profiles, streams: Sequence[Strea
     if not profiles.history:
         return
     window_end = report.run.window.end
-    _compute(session, _as_of(session, profiles, streams, window_end).query(), report)
+    query = _as_of(session, profiles, streams, window_end).query()
+    session.execute(f"drop table if exists {_PAST}")
+    session.execute(f"create temporary table {_PAST} as {query.sql}", query.params)
     with session.transaction():
-        history.record(session, profiles, _BUILT, window_end, report.run.run_id)
+        history.record(session, profiles, _PAST, window_end, report.run.run_id)
+        report.rows_out = int(session.scalar(f"select count(*) from {_PAST}"))
         report.write(session)

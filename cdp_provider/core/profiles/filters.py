@@ -3,39 +3,44 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from math import isfinite
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from cdp_provider.core.exceptions import ConfigurationError
+from cdp_provider.core.profiles.comparisons import COMPILERS, Day, Members, Moment, Value
+from cdp_provider.core.profiles.days import EARLIEST, LATEST
+from cdp_provider.core.project.typing import element, is_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from cdp_provider.core.project.conditions import Comparison, Filter
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.warehouse import Warehouse
 
-_MAX_INTEGER = 2**63
-_MAX_DECIMAL = Decimal(10) ** 22
-_SMALLEST = Decimal("0.000001")
-
 #: Which operators a column of each type understands.
 _ANY = frozenset({"exists"})
 _EQUAL = _ANY | {"is", "is_not", "any_of", "none_of"}
 _ORDER = _EQUAL | {"at_least", "at_most", "more_than", "less_than", "between"}
+_TEXT = frozenset({"contains", "contains_any", "starts_with", "ends_with", "like", "matches"})
+_FROM_NOW = frozenset({"today", "within_last", "before_last", "between_ago", "within_next", "after_next"})
 OPERATORS_BY_TYPE: Mapping[str, frozenset[str]] = {
-    "string": _ORDER | {"contains", "starts_with", "ends_with"},
+    "string": _ORDER | _TEXT,
     "integer": _ORDER,
     "number": _ORDER,
     "decimal": _ORDER,
     "boolean": _EQUAL,
-    "date": _ORDER | {"before", "after", "within_last"},
-    "timestamp": _ORDER | {"before", "after", "within_last"},
+    "date": _ORDER | {"before", "after"} | _FROM_NOW,
+    "timestamp": _ORDER | {"before", "after"} | _FROM_NOW,
     "json": _ANY,
+    "list": _ANY | {"contains", "contains_any"},
 }
+
+_VALUES: Mapping[str, type[Value]] = {"timestamp": Moment, "date": Day}
 
 
 class Query(NamedTuple):
@@ -45,36 +50,77 @@ class Query(NamedTuple):
     params: Mapping[str, Any]
 
 
+@dataclass
+class Watch:
+    """Whether what was written meanwhile depends on now."""
+
+    relative: bool = False
+
+
 class Params:
     """The values of one statement, collected while its text is written.
 
-    Equal values share one name, so equal conditions become equal text.
+    Equal values share one name, so equal conditions become equal text. A value that follows from now has a
+    name of its own, though a constant may be equal to it by chance.
 
     :param now: the end of the window; every relative date counts from it.
+    :param zone: name of the time zone in which dates are days.
     """
 
-    def __init__(self, warehouse: Warehouse, now: datetime) -> None:
+    def __init__(self, warehouse: Warehouse, now: datetime, zone: str = "UTC") -> None:
         self.warehouse = warehouse
         self.now = now
+        self.zone = ZoneInfo(zone)
         self._values: dict[str, Any] = {}
+        self._meanings: dict[str, str] = {}
         self._names: dict[tuple[str, Any], str] = {}
+        self._watches: list[Watch] = []
 
     def bind(self, value: Any, kind: str) -> str:
         """SQL for `value` as the project's column type `kind`."""
-        name = self._names.setdefault((kind, value), f"p{len(self._names)}")
-        self._values[name] = value
-        return f"cast(:{name} as {self.warehouse.types[kind]})"
+        # repr tells apart what Python holds equal: 1 and 1.0, 0.0 and -0.0.
+        return self._bound(value, kind, repr(value))
+
+    def relative(self, value: Any, kind: str, meaning: str) -> str:
+        """As :meth:`bind`, for a value that follows from now; `meaning` says how."""
+        for watch in self._watches:
+            watch.relative = True
+        return self._bound(value, kind, f"now: {meaning}")
 
     def moment(self, ago: timedelta = timedelta()) -> str:
         """SQL for now, or for so long before it."""
+        return self.relative(self.at(ago), "timestamp", str(ago))
+
+    def at(self, ago: timedelta) -> datetime:
+        """So long before now, or as long as can be said."""
         try:
-            return self.bind(self.now - ago, "timestamp")
+            return self.now - ago
         except OverflowError:
-            return self.bind(datetime.min.replace(tzinfo=UTC), "timestamp")
+            return EARLIEST if ago > timedelta() else LATEST
+
+    @contextmanager
+    def watched(self) -> Iterator[Watch]:
+        """Tells whether what is written within depends on now."""
+        watch = Watch()
+        self._watches.append(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.pop()
+
+    def meaning(self, name: str) -> str:
+        """What a name stands for, in words that stay the same from run to run."""
+        return self._meanings[name]
 
     def query(self, sql: str) -> Query:
         """The finished statement."""
         return Query(sql, dict(self._values))
+
+    def _bound(self, value: Any, kind: str, meaning: str) -> str:
+        name = self._names.setdefault((kind, meaning), f"p{len(self._names)}")
+        self._values[name] = value
+        self._meanings[name] = f"{kind} {meaning}"
+        return f"cast(:{name} as {self.warehouse.types[kind]})"
 
 
 def compile_filter(where: Filter, stream: Stream, params: Params) -> list[str]:
@@ -102,180 +148,16 @@ def compile_comparison(column: str, kind: str, comparison: Comparison, params: P
     """SQL that is true where every operator of `comparison` holds and false elsewhere, never NULL.
 
     :param column: SQL of the value.
-    :param kind: its column type.
+    :param kind: its column type, or ``list of`` one.
     :param label: what to call it in an error.
     :raises ConfigurationError: an operator or a value does not suit the type.
     """
     operators = comparison.operators()
-    if wrong := sorted(set(operators) - OPERATORS_BY_TYPE[kind]):
-        fitting = ", ".join(name for name in _COMPILERS if name in OPERATORS_BY_TYPE[kind])
+    allowed = OPERATORS_BY_TYPE["list" if is_list(kind) else kind]
+    if wrong := sorted(set(operators) - allowed):
+        fitting = ", ".join(name for name in COMPILERS if name in allowed)
         msg = f"{label} is of type {kind} and cannot be compared by {', '.join(wrong)}; use one of {fitting}"
         raise ConfigurationError(msg)
-    value = _Value(column, kind, params, label)
-    return "(" + " and ".join(_COMPILERS[name](value, given) for name, given in operators.items()) + ")"
-
-
-class _Value:
-    """The left side of a comparison, and how constants become its right side."""
-
-    def __init__(self, column: str, kind: str, params: Params, label: str) -> None:
-        self.column, self.kind, self.params, self.label = column, kind, params, label
-
-    def against(self, *constants: Any) -> tuple[str, ...]:
-        """SQL of the value and of each constant, in a type that holds them all."""
-        # A date is the midnight, UTC, that it begins with; so all dates are compared as moments.
-        kind = "timestamp" if self.kind == "date" else self.kind
-        plain = [_READERS[kind](constant, self.label) for constant in constants]
-        if kind == "integer" and any(isinstance(constant, Decimal) for constant in plain):
-            kind = "decimal"
-        # The session's time zone is UTC, which a cast from date to timestamp takes.
-        wider = f"cast({self.column} as {self.params.warehouse.types[kind]})"
-        bound = (self.params.bind(constant, kind) for constant in plain)
-        return (self.column if kind == self.kind else wider), *bound
-
-    def ordered(self, *constants: Any) -> tuple[str, ...]:
-        """As :meth:`against`; texts in the order of their code points, whatever the database's locale."""
-        column, *bound = self.against(*constants)
-        return f'{column} collate "C"' if self.kind == "string" else column, *bound
-
-
-def _text(given: Any, label: str) -> str:
-    if not isinstance(given, str):
-        raise _mismatch(given, label, "a text; put it in quotes")
-    if "\x00" in given:
-        raise _mismatch(given, label, "a text without NUL characters")
-    return given
-
-
-def _exact(given: Any, label: str) -> int | Decimal:
-    """A whole number as int, any other as Decimal."""
-    _number(given, label)
-    exact = Decimal(repr(given)) if isinstance(given, float) else Decimal(given)
-    if exact == exact.to_integral_value() and abs(exact) < _MAX_INTEGER:
-        return int(exact)
-    if abs(exact) >= _MAX_DECIMAL or exact != exact.quantize(_SMALLEST):
-        raise _mismatch(given, label, "a number with at most 22 digits before and 6 behind the point")
-    return exact
-
-
-def _decimal(given: Any, label: str) -> Decimal:
-    return Decimal(_exact(given, label))
-
-
-def _number(given: Any, label: str) -> float:
-    if not isinstance(given, bool) and isinstance(given, int | float | Decimal):
-        with suppress(OverflowError):
-            if isfinite(number := float(given)):
-                return number
-    raise _mismatch(given, label, "a finite number, without quotes")
-
-
-def _boolean(given: Any, label: str) -> bool:
-    if not isinstance(given, bool):
-        raise _mismatch(given, label, "true or false")
-    return given
-
-
-def _moment(given: Any, label: str) -> datetime:
-    """A date is its first moment; without a time zone it is UTC."""
-    if isinstance(given, str):
-        try:
-            given = datetime.fromisoformat(given)
-        except ValueError:
-            raise _mismatch(given, label, "a date or a moment, such as 2026-01-31T12:00:00Z") from None
-    if isinstance(given, datetime):
-        return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
-    if isinstance(given, date):
-        return datetime(given.year, given.month, given.day, tzinfo=UTC)
-    raise _mismatch(given, label, "a date or a moment, such as 2026-01-31T12:00:00Z")
-
-
-def _mismatch(given: Any, label: str, wanted: str) -> ConfigurationError:
-    return ConfigurationError(f"{label} is compared with {given!r}; it wants {wanted}")
-
-
-_READERS: Mapping[str, Callable[[Any, str], Any]] = {
-    "string": _text,
-    "integer": _exact,
-    "number": _number,
-    "decimal": _decimal,
-    "boolean": _boolean,
-    "timestamp": _moment,
-}
-
-
-def _is(value: _Value, given: Any) -> str:
-    column, bound = value.against(given)
-    return f"coalesce({column} = {bound}, false)"
-
-
-def _is_not(value: _Value, given: Any) -> str:
-    column, bound = value.against(given)
-    return f"coalesce({column} <> {bound}, true)"
-
-
-def _any_of(value: _Value, given: Any) -> str:
-    column, *bound = value.against(*given)
-    return f"coalesce({column} in ({', '.join(bound)}), false)" if bound else "false"
-
-
-def _none_of(value: _Value, given: Any) -> str:
-    return f"not {_any_of(value, given)}"
-
-
-def _ordering(symbol: str) -> Callable[[_Value, Any], str]:
-    def compile_it(value: _Value, given: Any) -> str:
-        column, bound = value.ordered(given)
-        return f"coalesce({column} {symbol} {bound}, false)"
-
-    return compile_it
-
-
-def _between(value: _Value, given: Any) -> str:
-    column, low, high = value.ordered(*given)
-    return f"coalesce({column} >= {low} and {column} <= {high}, false)"
-
-
-def _contains(value: _Value, given: Any) -> str:
-    column, bound = value.against(given)
-    return f"coalesce(strpos(lower({column}), lower({bound})) > 0, false)"
-
-
-def _starts_with(value: _Value, given: Any) -> str:
-    column, bound = value.against(given)
-    return f"coalesce(starts_with(lower({column}), lower({bound})), false)"
-
-
-def _ends_with(value: _Value, given: Any) -> str:
-    column, bound = value.against(given)
-    return f"coalesce(right(lower({column}), length(lower({bound}))) = lower({bound}), false)"
-
-
-def _exists(value: _Value, given: Any) -> str:
-    return f"{value.column} is {'not ' * given}null"
-
-
-def _within_last(value: _Value, given: timedelta) -> str:
-    (column,) = value.against()
-    return f"coalesce({within_last(column, given, value.params)}, false)"
-
-
-#: One per operator, in the order in which errors list them.
-_COMPILERS: Mapping[str, Callable[[_Value, Any], str]] = {
-    "is": _is,
-    "is_not": _is_not,
-    "any_of": _any_of,
-    "none_of": _none_of,
-    "at_least": _ordering(">="),
-    "at_most": _ordering("<="),
-    "more_than": _ordering(">"),
-    "less_than": _ordering("<"),
-    "between": _between,
-    "contains": _contains,
-    "starts_with": _starts_with,
-    "ends_with": _ends_with,
-    "exists": _exists,
-    "before": _ordering("<"),
-    "after": _ordering(">="),
-    "within_last": _within_last,
-}
+    left = Members if is_list(kind) else _VALUES.get(kind, Value)
+    value = left(column, element(kind), params, label, fold=comparison.ignore_case)
+    return "(" + " and ".join(COMPILERS[name](value, given) for name, given in operators.items()) + ")"

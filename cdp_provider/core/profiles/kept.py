@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from cdp_provider.core.profiles.facts import Relation, Totals
     from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.relations import Relation, Relations, Totals
+    from cdp_provider.core.profiles.values import Values
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.warehouse import Session
 
@@ -63,14 +64,14 @@ class _KeptRows:
         self._session, self._owner = session, owner
         self._there: dict[str, bool] = {}
 
-    def prepare(self, facts: Facts) -> None:
+    def prepare(self, relations: Relations) -> None:
         session = self._session
         with session.lock("linked"), session.transaction():
-            for ref in facts.used():
-                self._there[ref] = linked.refresh(session, facts.stream(ref), facts.params.now)
-            keeper = _Keeper(session, facts, self._owner)
-            names = [keeper.totals(totals) for totals in facts.totals.values()]
-            names += [keeper.relation(extra) for extra in facts.extra.values() if not extra.always]
+            for ref in relations.used():
+                self._there[ref] = linked.refresh(session, relations.stream(ref), relations.params.now)
+            keeper = _Keeper(session, relations, self._owner)
+            names = [keeper.totals(totals) for totals in relations.totals.values()]
+            names += [keeper.relation(extra) for extra in relations.extra if not extra.always]
             keeper.drop_others(names)
 
     def table(self, stream: Stream) -> str | None:
@@ -81,7 +82,7 @@ class _KeptRows:
 @dataclass
 class _Keeper:
     session: Session
-    facts: Facts
+    facts: Relations
     owner: str
 
     def __post_init__(self) -> None:
@@ -91,8 +92,8 @@ class _Keeper:
         self.resolved = session.scalar(f"select coalesce(max(resolved_seq), 0) from {self.table('loads')}")
         rows = session.fetch(
             f"select name, fingerprint, window_end, resolved_seq, linked from {self.table('kept')}"
-            " where name like :names",
-            {"names": f"kept\\_{self.owner}\\_%"},
+            " where starts_with(name, :prefix)",
+            {"prefix": f"kept_{self.owner}_"},
         )
         self.states = {row[0]: _State(row[1], row[2], row[3], json.loads(row[4])) for row in rows}
 
@@ -124,7 +125,7 @@ class _Keeper:
         self._remember(name, " ".join(parts), (totals.ref,), totals.relation)
         return name
 
-    def relation(self, extra: Relation) -> str:
+    def relation(self, extra: Relation | Values) -> str:
         """Bring a select of its own up to date; returns the unquoted table."""
         fingerprint = self.facts.fingerprint(extra.sql)
         name = self._name(fingerprint)
@@ -307,7 +308,7 @@ class _Keeper:
         splits = self.table("splits")
         self._temp(
             _GONE,
-            f'select loser as "_profile_id" from {_MOVED}'
+            f'select loser as "_profile_id" from {_MOVED} union select winner from {_MOVED}'
             f" union select profile_id from {splits} where resolved_seq > {since}"
             f" union select new_profile_id from {splits} where resolved_seq > {since}",
         )

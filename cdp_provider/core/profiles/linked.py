@@ -3,8 +3,8 @@
 
 They are kept in a table, ``linked_<source>__<stream>``, because finding the newest row of each key among
 all raw rows costs more than all that is computed from them. A run appends what became known or visible
-since: rows of batches that identity took in, and rows whose time has come. A row leaves when a newer one with its key
-comes; ``unlinked`` says which identifier lost it.
+since: rows of batches that identity took in, and rows whose time has come. A row leaves when a newer one
+with its key comes; ``unlinked`` says which identifier lost it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from cdp_provider.core.profiles.facts import Facts
     from cdp_provider.core.profiles.filters import Params
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.warehouse import Session, Warehouse
@@ -190,8 +189,8 @@ def _loads(session: Session, stream: Stream) -> list[_Load]:
     if any(load.load_seq >= _MOST_SEQS or load.offset >= _MOST_OFFSETS for load in loads):
         msg = (
             f"the stream {stream.ref} has more than {_MOST_SEQS} windows, or batches of one window"
-            f" whose numbers lie more than {_MOST_OFFSETS} apart, and its rows can't be ordered; give it a schema of"
-            " its own"
+            f" whose numbers lie more than {_MOST_OFFSETS} apart, and its rows can't be ordered; give the"
+            " project a schema of its own"
         )
         raise ConfigurationError(msg)
     return loads
@@ -355,7 +354,7 @@ class StandingRows:
     def __init__(self, session: Session, params: Params) -> None:
         self._session, self._params = session, params
 
-    def prepare(self, facts: Facts) -> None:
+    def prepare(self, relations: object) -> None:
         """Nothing to do."""
 
     def table(self, stream: Stream) -> str | None:

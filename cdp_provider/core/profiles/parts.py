@@ -29,7 +29,7 @@ _LARGEST = "1e12"
 class Part:
     """One aggregate over those rows of a profile that fulfil all conditions.
 
-    :param function: ``count``, ``sum``, ``min``, ``max``, ``any``, ``all``, ``distinct``; ``newest`` and
+    :param function: ``count``, ``sum``, ``min``, ``max``, ``any``, ``all``; ``newest`` and
         ``oldest`` value by the rows' order, ``newest_order`` and ``oldest_order`` that order itself.
     :param value: SQL over the rows' columns; empty for ``count``.
     :param kind: its column type.
@@ -128,8 +128,6 @@ class Parts:
                 return f"{part.function}({self._ordered(part.value, part.kind)}){only}"
             case "any" | "all":
                 return f"bool_{'or' if part.function == 'any' else 'and'}({part.value}){only}"
-            case "distinct":
-                return f"count(distinct {part.value}){only}"
             case "newest_order" | "oldest_order":
                 return f'{"max" if part.function == "newest_order" else "min"}("_order"){only}'
         newest = part.function == "newest"

@@ -7,15 +7,12 @@ it arrived in a later load, then when its source stands earlier in the field's l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import ConfigurationError
+from cdp_provider.core.profiles.values import Stated
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from datetime import timedelta
-
     from cdp_provider.core.profiles.facts import Facts
     from cdp_provider.core.project.profiles import FieldFrom, ProfileField
 
@@ -51,18 +48,6 @@ def field_sql(name: str, field: ProfileField, facts: Facts) -> str:
             return sources.boolean(field.keep)
     msg = f"the field {name} is kept by {field.keep}, which is no rule between sources"
     raise ConfigurationError(msg)
-
-
-def chosen_orders(field: ProfileField, facts: Facts) -> list[str]:
-    """For each source: SQL of the order of the row that speaks for it, NULL where none does."""
-    oldest = field.keep == "first"
-    return [facts_order(facts, source, field, oldest=oldest) for source in field.sources]
-
-
-def facts_order(facts: Facts, source: FieldFrom, field: ProfileField, *, oldest: bool) -> str:
-    """SQL of the order of a source's newest (or oldest) statement."""
-    nulls = "keep" if field.empty == "keep" else "empty"
-    return facts.ask(source.stream, "first_order" if oldest else "last_order", source.column, nulls=nulls)
 
 
 def _kind(name: str, source: FieldFrom, facts: Facts) -> str:
@@ -139,15 +124,14 @@ class _Sources:
         return f"case when not ({missing}) then ({together}) end"
 
     def of_values(self, keep: str, limit: int) -> str:
-        """The most frequent of different values, or all of them."""
+        """The most frequent of different values, or a list of them."""
         stated = []
         for source in self._field.sources:
             column = self._facts.column(source.stream, source.column)
-            usable = [f"{column} is not null"]
-            if self._kind == "string":
-                usable.append(f"{column} <> ''")
-            stated.append(Stated(source.stream, column, tuple(usable)))
-        return of_values(self._facts, stated, keep, limit)
+            empty = (f"{column} <> ''",) if self._kind == "string" else ()
+            stated.append(Stated(source.stream, column, (f"{column} is not null", *empty)))
+        values = self._facts.values(stated, self._kind)
+        return values.most_frequent() if keep == "most_frequent" else values.most_recent(limit)
 
     def _offers(self, function: str) -> list[tuple[str, str]]:
         """Each source's value, and the order of its row."""
@@ -158,58 +142,3 @@ class _Sources:
 
     def _ask(self, source: FieldFrom, function: str) -> str:
         return self._facts.ask(source.stream, function, source.column, nulls=self._nulls)
-
-
-@dataclass(frozen=True)
-class Stated:
-    """Values that rows of a stream state: SQL of the value, and of conditions on the rows."""
-
-    ref: str
-    value: str
-    where: tuple[str, ...]
-
-
-def of_values(
-    facts: Facts,
-    stated: Sequence[Stated],
-    keep: str,
-    limit: int,
-    *,
-    last: Collection[timedelta] = (),
-    always: bool = False,
-) -> str:
-    """SQL of the ``most_frequent`` value, ties to the most recent one; or of a ``list`` of values, the most
-    recent first, as JSON.
-
-    :param stated: in the order of the sources.
-    :param last: lengths of windows in the conditions; `always` they move with now in another way.
-    """
-    warehouse = facts.params.warehouse
-    head = warehouse.order_head('"_newest"')
-    parts = [
-        f'select "_profile_id", {one.value} as "_value", {place} as "_source", count(*) as "_times",'
-        f' max("_order") as "_newest" from {facts.rows(one.ref)}'
-        f" where {' and '.join(one.where) or 'true'} group by 1, 2"
-        for place, one in enumerate(stated)
-    ]
-    recent = f'{head} desc, "_source", "_newest" desc'
-    each = (
-        'select *, sum("_times") over (partition by "_profile_id", "_value") as "_all", row_number() over'
-        f' (partition by "_profile_id", "_value" order by {recent}) as "_nth"'
-        f" from ({' union all '.join(parts)}) u"
-    )
-    order = f'"_all" desc, {recent}' if keep == "most_frequent" else recent
-    ranked = (
-        f'select "_profile_id", "_value", row_number() over (partition by "_profile_id" order by {order})'
-        f' as "_rank" from ({each}) e where "_nth" = 1'
-    )
-    if keep == "most_frequent":
-        sql = f'select "_profile_id", "_value" from ({ranked}) r where "_rank" = 1'
-    else:
-        members = warehouse.json_list('"_value"', '"_rank"')
-        sql = (
-            f'select "_profile_id", {members} as "_value" from ({ranked}) r where "_rank" <= {int(limit)}'
-            ' group by "_profile_id"'
-        )
-    refs = [one.ref for one in stated]
-    return f'{facts.relation(sql, refs, windows={ref: last for ref in refs}, always=always)}."_value"'

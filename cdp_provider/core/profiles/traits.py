@@ -7,12 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import ConfigurationError
-from cdp_provider.core.profiles.survivorship import Stated, of_values
 from cdp_provider.core.project.conditions import Window
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from cdp_provider.core.profiles.facts import Facts
     from cdp_provider.core.project.profiles import Trait
 
@@ -53,8 +50,6 @@ def trait_sql(name: str, trait: Trait, facts: Facts) -> str:
             time = ask(f"{trait.type.rpartition('_')[2]}_time")
             # The difference is taken first: it is exact, whereas seconds since 1970 are rounded.
             return f"cast(floor(extract(epoch from ({facts.params.moment()} - {time})) / 86400) as bigint)"
-        case "most_frequent" | "list":
-            return _of_values(trait, facts, ref, window)
     known = facts.stream(ref).columns.get(str(trait.column))
     kind = known.type if known else ""
     if trait.type in ("sum", "average") and kind not in ("integer", "number", "decimal"):
@@ -66,19 +61,4 @@ def trait_sql(name: str, trait: Trait, facts: Facts) -> str:
     function: str = trait.type
     if kind == "boolean" and function in ("min", "max"):
         function = "all" if function == "min" else "any"
-    return ask(function, trait.column, nulls=trait.nulls)
-
-
-def _of_values(trait: Trait, facts: Facts, ref: str, window: Window) -> str:
-    column = facts.column(ref, str(trait.column))
-    with facts.params.watched() as seen:
-        between = Window(between=window.between)
-        where = facts.conditions(ref, trait.where, event=trait.event, window=between)
-    if trait.nulls == "ignore":
-        where.append(f"{column} is not null")
-    last: tuple[timedelta, ...] = ()
-    if window.within_last is not None:
-        where += facts.conditions(ref, {}, window=Window(within_last=window.within_last))
-        last = (window.within_last,)
-    stated = Stated(ref, column, tuple(where))
-    return of_values(facts, [stated], trait.type, trait.limit, last=last, always=seen.relative)
+    return ask(function, trait.column, nulls=trait.nulls, limit=trait.limit)

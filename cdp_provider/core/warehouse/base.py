@@ -181,6 +181,9 @@ class Warehouse(ABC):
     engine: ClassVar[str]
     #: Engine type for each column type that a project can name.
     types: ClassVar[Mapping[str, str]]
+    #: Digits of an :meth:`order_key` and of a :meth:`ranked_key`, where they are texts.
+    order_width: ClassVar[int] = 0
+    ranked_width: ClassVar[int] = 0
     #: True where only one process at a time may have the database open.
     single_process: ClassVar[bool] = False
 
@@ -226,12 +229,26 @@ class Warehouse(ABC):
         """
 
     @abstractmethod
-    def latest(self, value: str, kind: str, order: str, where: str, *, oldest: bool = False) -> str:
+    def ranked_key(self, order: str, source: int) -> str:
+        """SQL of a key by which orders of several streams compare: by time and load_seq, then sources that
+        come earlier (below 10,000) are larger, then the rest of the order."""
+
+    @abstractmethod
+    def counted_key(self, times: str, order: str, width: int) -> tuple[str, int]:
+        """SQL of a key that compares by a number of times first, and its width.
+
+        :param order: SQL of an :meth:`order_key` or :meth:`ranked_key`, and its `width`.
+        """
+
+    @abstractmethod
+    def latest(
+        self, value: str, kind: str, order: str, where: str, *, oldest: bool = False, width: int | None = None
+    ) -> str:
         """SQL aggregate: `value` (perhaps null) of the row with the largest order among those of the group
         that fulfil `where`; NULL when none does.
 
         :param kind: column type of the value.
-        :param order: SQL of an :meth:`order_key`.
+        :param order: SQL of a key; `width` is that of one that is no :meth:`order_key`.
         :param oldest: the smallest order instead.
         """
 
@@ -240,8 +257,8 @@ class Warehouse(ABC):
         """SQL of what orders of different streams have in common: time and load_seq."""
 
     @abstractmethod
-    def json_list(self, value: str, order: str) -> str:
-        """SQL aggregate: the group's values as a JSON array, in the order of `order`."""
+    def json_list(self, value: str, order: str, limit: int) -> str:
+        """SQL aggregate: the first of the group's values as a JSON array, in the order of `order`."""
 
     @abstractmethod
     def key_hash(self, values: Sequence[str]) -> str:
@@ -294,11 +311,12 @@ class Warehouse(ABC):
         """SQL of a number in range, rounded half away from zero to so many places, at most 15.
 
         The number is what is written for it: 1.005 becomes 1.01, though double precision holds a bit less.
+        From 2^53 on it stays as it is.
         """
 
     @abstractmethod
     def as_decimal(self, number: str) -> str:
-        """SQL of a number below 1e22 as a ``decimal``, :meth:`rounded` to 6 places."""
+        """SQL of a number below 1e22, on either side, as a ``decimal``: :meth:`rounded` to 6 places."""
 
     @abstractmethod
     def json_value(self, value: str, *, moment: bool = False) -> str:

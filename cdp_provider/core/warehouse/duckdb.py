@@ -187,14 +187,30 @@ class DuckDBWarehouse(Warehouse):
         place = f"cast({load_seq} as hugeint) * {2**44} + cast({offset} as hugeint) * {2**30} + {position}"
         return f"({since} * {2**68}::hugeint + {place})"
 
-    def latest(self, value: str, kind: str, order: str, where: str, *, oldest: bool = False) -> str:  # noqa: ARG002
-        return f"arg_{'min' if oldest else 'max'}_null({value}, {order}) filter (where {where})"
+    def ranked_key(self, order: str, source: int) -> str:
+        return f"row({self.order_head(order)}, {-source}, {order})"
+
+    def counted_key(self, times: str, order: str, width: int) -> tuple[str, int]:
+        return f"row({times}, {order})", width
+
+    def latest(
+        self,
+        value: str,
+        kind: str,  # noqa: ARG002
+        order: str,
+        where: str,
+        *,
+        oldest: bool = False,
+        width: int | None = None,  # noqa: ARG002
+    ) -> str:
+        only = "" if where == "true" else f" filter (where {where})"
+        return f"arg_{'min' if oldest else 'max'}_null({value}, {order}){only}"
 
     def order_head(self, order: str) -> str:
         return f"({order} >> 44)"
 
-    def json_list(self, value: str, order: str) -> str:
-        return f"to_json(list({value} order by {order}))"
+    def json_list(self, value: str, order: str, limit: int) -> str:
+        return f"to_json(list({value} order by {order})[1:{int(limit)}])"
 
     def key_hash(self, values: Sequence[str]) -> str:
         return f"hash({', '.join(values)})"
@@ -227,7 +243,9 @@ class DuckDBWarehouse(Warehouse):
     def as_decimal(self, number: str) -> str:
         small = f"cast({self.rounded('w', 6)} as decimal(28, 6))"
         written = "cast(cast(w as varchar) as decimal(28, 6))"
-        return _let(number, f"case when abs(w) < 1e8 then {small} else {written} end", "w")
+        whole = "cast(cast(w as hugeint) as decimal(28, 6))"
+        large = f"case when abs(w) < {2**53} then {written} else {whole} end"
+        return _let(number, f"case when abs(w) < 1e8 then {small} else {large} end", "w")
 
     def json_value(self, value: str, *, moment: bool = False) -> str:
         if moment:

@@ -38,8 +38,8 @@ _YEAR_ONE = 62_135_596_800_000_000
 #: The bounds of numbers that are calculated with.
 _TINY, _HUGE = "cast(1e-130 as double precision)", "cast(1e150 as double precision)"
 
-#: Hexadecimal digits of an order key.
-_ORDER_DIGITS = 32
+#: Digits of a number of times in a key.
+_TIMES_DIGITS = 12
 
 #: What COPY's text is read back as; everything else arrives as text.
 _ARROW_BY_OID: dict[int, pa.DataType] = {
@@ -238,6 +238,8 @@ class PostgresWarehouse(Warehouse):
     """
 
     engine = "postgres"
+    order_width = 32
+    ranked_width = 21 + 4 + 32
     types: ClassVar[Mapping[str, str]] = {
         "string": "text",
         "integer": "bigint",
@@ -277,19 +279,29 @@ class PostgresWarehouse(Warehouse):
         texts = (f"lpad(to_hex(cast({sql} as bigint)), {digits}, '0')" for sql, digits in parts)
         return f'({" || ".join(texts)}) collate "C"'
 
-    def latest(self, value: str, kind: str, order: str, where: str, *, oldest: bool = False) -> str:
+    def ranked_key(self, order: str, source: int) -> str:
+        return f"{self.order_head(order)} || '{9_999 - source:04d}' || {order}"
+
+    def counted_key(self, times: str, order: str, width: int) -> tuple[str, int]:
+        return f"(lpad(cast({times} as text), {_TIMES_DIGITS}, '0') || {order})", width + _TIMES_DIGITS
+
+    def latest(
+        self, value: str, kind: str, order: str, where: str, *, oldest: bool = False, width: int | None = None
+    ) -> str:
         # Ordered aggregates would sort all rows; a maximum of order and value together needs one pass.
         text = f"coalesce('v' || cast({value} as text), 'n')"
-        found = f'{"min" if oldest else "max"}(({order} || {text}) collate "C") filter (where {where})'
-        there = f"substr({found}, {_ORDER_DIGITS + 1}, 1) = 'v'"
-        read = f"case when {there} then substr({found}, {_ORDER_DIGITS + 2}) end"
+        digits = width or self.order_width
+        only = "" if where == "true" else f" filter (where {where})"
+        found = f'{"min" if oldest else "max"}(({order} || {text}) collate "C"){only}'
+        there = f"substr({found}, {digits + 1}, 1) = 'v'"
+        read = f"case when {there} then substr({found}, {digits + 2}) end"
         return f'cast(({read}) collate "default" as {self.column_type(kind)})'
 
     def order_head(self, order: str) -> str:
         return f"left({order}, 21)"
 
-    def json_list(self, value: str, order: str) -> str:
-        return f"jsonb_agg({value} order by {order})"
+    def json_list(self, value: str, order: str, limit: int) -> str:
+        return f"to_jsonb((array_agg({value} order by {order}))[1:{int(limit)}])"
 
     def key_hash(self, values: Sequence[str]) -> str:
         return f"hash_record_extended(row({', '.join(values)}), 0)"
@@ -319,7 +331,11 @@ class PostgresWarehouse(Warehouse):
         return f"cast(round(cast(cast({number} as text) as numeric), {places}) as double precision)"
 
     def as_decimal(self, number: str) -> str:
-        return f"cast(cast(cast({number} as text) as numeric) as numeric(28, 6))"
+        written = f"cast(cast(cast({number} as text) as numeric) as numeric(28, 6))"
+        # Of a large number not all digits are written, and engines differ in which they leave out.
+        high = f"trunc({number} / {2**32})"
+        whole = f"cast({high} as numeric) * {2**32} + cast({number} - {high} * {2**32} as bigint)"
+        return f"case when abs({number}) < {2**53} then {written} else cast({whole} as numeric(28, 6)) end"
 
     def json_value(self, value: str, *, moment: bool = False) -> str:
         if moment:
