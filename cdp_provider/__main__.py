@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m cdp_provider validate cdp.yaml``, and likewise ``schema``, ``explain``, ``rebuild``,
-``preview`` and ``release``."""
+``preview``, ``snapshot`` and ``release``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cdp_provider.core.exceptions import CdpError, ConfigurationError
 from cdp_provider.core.project.faults import ProjectError
@@ -20,11 +20,12 @@ from cdp_provider.core.project.schema import json_schema
 from cdp_provider.core.registry import KINDS, load_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cdp_provider.core.project.activation import Sync
     from cdp_provider.core.project.model import Project
     from cdp_provider.core.warehouse import Warehouse
+
+T = TypeVar("T")
 
 
 class Answer(Protocol):
@@ -46,9 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "schema":
         print(json.dumps(json_schema(KINDS), indent=2))
         return 0
-    if options.command == "explain" and len(options.identifiers) != (2 if options.profile is None else 0):
-        options.usage("give two identifiers TYPE=VALUE, or --profile ID")
+    if fault := _misuse(options):
+        options.usage(fault)
     return _tell(options)
+
+
+def _misuse(options: argparse.Namespace) -> str | None:
+    """What is wrong with arguments that are right one by one."""
+    if options.command == "preview" and (options.sync is None) == (options.segment is None):
+        return "give a SYNC, or --segment NAME"
+    if options.command != "explain":
+        return None
+    if len(options.identifiers) != (2 if options.profile is None else 0):
+        return "give two identifiers TYPE=VALUE, or --profile ID"
+    if options.profile is None and (options.segment or options.field):
+        return "--segment and --field ask about a profile; give --profile ID too"
+    if options.segment and options.field:
+        return "give --segment or --field, one at a time"
+    return "--values goes with --segment" if options.values and not options.segment else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,12 +84,18 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     explain = question(
-        "explain", _answer, "say why two identifiers are one person or not, or what became of a profile"
+        "explain",
+        _answer,
+        "say why two identifiers are one person or not, what became of a profile, why it is in a segment or"
+        " not, or where the value of a field comes from",
     )
     explain.add_argument(
         "identifiers", nargs="*", type=_identifier, metavar="TYPE=VALUE", help="two identifiers"
     )
     explain.add_argument("--profile", type=int, metavar="ID", help="any id that the profile ever had")
+    explain.add_argument("--segment", metavar="NAME", help="why the profile is in that segment, or not")
+    explain.add_argument("--field", metavar="NAME", help="where the profile's value of that field comes from")
+    explain.add_argument("--values", action="store_true", help="with --segment: show what is compared")
     rebuild = question(
         "rebuild",
         _differences,
@@ -83,10 +105,18 @@ def _parser() -> argparse.ArgumentParser:
     rebuild.add_argument(
         "--dry-run", action="store_true", required=True, help="write nothing; the recorded order stays"
     )
-    preview = question("preview", _preview, "say what a sync would send; nothing is sent")
+    preview = question(
+        "preview", _preview, "say what a sync would send, or who would be in a segment; nothing is sent"
+    )
+    preview.add_argument("--segment", metavar="NAME", help="the segment's name in the project")
+    preview.add_argument("sync", nargs="?", metavar="SYNC", help="the sync's name in the project")
+    snapshot = question("snapshot", _snapshot, "put all profiles as of a moment into a table")
+    snapshot.add_argument(
+        "--as-of", required=True, metavar="MOMENT", help="2026-01-31 (the end of that day), or a moment"
+    )
+    snapshot.add_argument("--into", required=True, metavar="TABLE", help="a table of the project's schema")
     release = question("release", _release, "let the next run of a sync send its dead letters again")
-    for command in (preview, release):
-        command.add_argument("sync", metavar="SYNC", help="the sync's name in the project")
+    release.add_argument("sync", metavar="SYNC", help="the sync's name in the project")
     release.add_argument(
         "--key", action="append", dest="keys", help="key of one record, as in sync_ledger; may be repeated"
     )
@@ -141,20 +171,51 @@ def _answer(options: argparse.Namespace) -> Answer:
     from cdp_provider.core.identity.lineage import history_of
 
     project, warehouse = _project(options.path)
+    if options.segment:
+        return _why(options, project, warehouse)
+    if options.field:
+        return _provenance(options, project, warehouse)
     if options.profile is not None:
         return history_of(warehouse, options.profile)
     one, other = options.identifiers
     return explain(warehouse, project.identity, list(project.streams()), one, other)
 
 
+def _why(options: argparse.Namespace, project: Project, warehouse: Warehouse) -> Answer:
+    from cdp_provider.core.segments.why import why
+
+    segment = _named(project, "segment", project.segments, options.segment)
+    asked = (segment, options.profile, project.segmentation(), project.profiles, list(project.streams()))
+    return why(warehouse, *asked, values=options.values)
+
+
+def _provenance(options: argparse.Namespace, project: Project, warehouse: Warehouse) -> Answer:
+    from cdp_provider.core.profiles.provenance import provenance
+
+    _named(project, "field", project.profiles.fields, options.field)
+    return provenance(warehouse, project.profiles, list(project.streams()), options.profile, options.field)
+
+
 def _preview(options: argparse.Namespace) -> Answer:
+    return _preview_segment(options) if options.segment else _preview_sync(options)
+
+
+def _preview_segment(options: argparse.Namespace) -> Answer:
+    from cdp_provider.core.segments.preview import preview
+
+    project, warehouse = _project(options.path)
+    segment = _named(project, "segment", project.segments, options.segment)
+    return preview(warehouse, segment, project.segmentation(), project.profiles, list(project.streams()))
+
+
+def _preview_sync(options: argparse.Namespace) -> Answer:
     from datetime import UTC, datetime
 
     from cdp_provider.core.activation.preview import preview
     from cdp_provider.core.run import Run, Window
 
     project, warehouse = _project(options.path)
-    sync = _sync(project, options.sync)
+    sync = _named(project, "sync", project.syncs, options.sync)
     return preview(
         warehouse,
         sync,
@@ -163,6 +224,33 @@ def _preview(options: argparse.Namespace) -> Answer:
         profiles=project.profiles,
         consent=project.consent,
     )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All profiles of a moment lie in a table."""
+
+    table: str
+    as_of: str
+    profiles: int
+
+    def sentences(self) -> Iterable[str]:
+        """One line."""
+        yield f"{self.table} holds {self.profiles} profiles as of {self.as_of}."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def _snapshot(options: argparse.Namespace) -> Answer:
+    from cdp_provider.core.profiles.build import snapshot
+    from cdp_provider.core.profiles.moments import moment_of
+
+    project, warehouse = _project(options.path)
+    as_of = moment_of(options.as_of, project.profiles.timezone)
+    rows = snapshot(warehouse, project.profiles, list(project.streams()), as_of, options.into)
+    return Snapshot(warehouse.table(options.into), as_of.isoformat(), rows)
 
 
 @dataclass(frozen=True)
@@ -187,18 +275,18 @@ def _release(options: argparse.Namespace) -> Answer:
     from cdp_provider.core.activation.ledger import release
 
     project, warehouse = _project(options.path)
-    sync = _sync(project, options.sync)
+    sync = _named(project, "sync", project.syncs, options.sync)
     with warehouse.session() as session:
         tables.ensure(session)
         with session.transaction():
             return Released(sync.name, release(session, sync.name, options.keys))
 
 
-def _sync(project: Project, name: str) -> Sync:
+def _named(project: Project, kind: str, known: Mapping[str, T], name: str) -> T:
     try:
-        return project.syncs[name]
+        return known[name]
     except KeyError:
-        msg = f"the project {project.project} has no sync {name!r}; {did_you_mean(name, project.syncs)}"
+        msg = f"the project {project.project} has no {kind} {name!r}; {did_you_mean(name, known)}"
         raise ConfigurationError(msg) from None
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,11 @@ import pytest
 
 from cdp_provider.__main__ import main
 from cdp_provider.core import tables
+from cdp_provider.core.profiles.build import build_profiles
 from cdp_provider.core.project.activation import Destination
 from cdp_provider.core.project.streams import Stream
 from cdp_provider.core.registry import KINDS, load_project
+from cdp_provider.core.run import Run, Window
 from cdp_provider.hooks.warehouse import WarehouseHook
 from tests.airflow_env import connection_json
 from tests.conftest import ENGINES
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from cdp_provider.core.project.base import Model
     from cdp_provider.core.warehouse import Warehouse
 
+MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 SHOP = Path(__file__).parent.parent / "dags" / "shop" / "cdp.yaml"
 PEOPLE = """
 project: people
@@ -54,12 +58,19 @@ identity:
     user_id: {priority: 1}
     email: {priority: 2, normalize: email}
     anonymous_id: {priority: 3}
+profiles:
+  timezone: Europe/Berlin
+  fields: {email: {from: [app.web.email]}}
+  traits: {rows: {type: count, stream: app.web}}
+segments:
+  known: {where: {trait: email, exists: true}}
+  busy: {where: {all: [{segment: known}, {stream: app.web, at_least: 2}]}}
 """
 
 
 def test_the_example_project_is_good(capsys: pytest.CaptureFixture[str]):
     assert main(["validate", str(SHOP)]) == 0
-    assert capsys.readouterr().out == f"{SHOP}: ok, 3 streams, 4 segments, 3 syncs\n"
+    assert capsys.readouterr().out == f"{SHOP}: ok, 3 streams, 7 segments, 3 syncs\n"
 
 
 def test_faults_are_printed_and_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -94,7 +105,14 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]):
         ["rebuild", "cdp.yaml"],
         ["rebuild", "cdp.yaml", "--by", "event-time"],
         ["rebuild", "cdp.yaml", "--by", "name", "--dry-run"],
+        ["explain", "cdp.yaml", "email=jo@example.com", "user_id=17", "--segment", "vip"],
+        ["explain", "cdp.yaml", "email=jo@example.com", "user_id=17", "--field", "email"],
+        ["explain", "cdp.yaml", "--profile", "7", "--field", "email", "--segment", "vip"],
+        ["explain", "cdp.yaml", "--profile", "7", "--values"],
         ["preview", "cdp.yaml"],
+        ["preview", "cdp.yaml", "mail", "--segment", "vip"],
+        ["snapshot", "cdp.yaml", "--into", "january"],
+        ["snapshot", "cdp.yaml", "--as-of", "2026-01-31"],
         ["release", "cdp.yaml"],
         ["release", "cdp.yaml", "mail", "--key"],
     ],
@@ -133,7 +151,7 @@ def resolved(
     warehouse = WarehouseHook("people", schema="people").warehouse
     history = History(warehouse, project.identity, streams=tuple(project.streams()))
     history.land({"email": "jo@example.com", "user_id": "17"}, {"user_id": "17", "anonymous_id": "a"})
-    history.land({"user_id": "18"})
+    history.land({"user_id": "18", "key": "another"})
     history.resolve()
     yield path
     with warehouse.session() as session:
@@ -193,6 +211,79 @@ def test_questions_without_an_answer(
     monkeypatch.delenv("AIRFLOW_CONN_PEOPLE")
     assert main(["explain", str(resolved), "--profile", "1"]) == 1
     assert "there is no Airflow connection 'people'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def built(resolved: Path) -> Path:
+    """The same, with their profiles built: of profile 1 with an address and two rows, and of another."""
+    project, warehouse = load_project(resolved), WarehouseHook("people", schema="people").warehouse
+    run = Run("people", "run", Window(None, MOMENT))
+    build_profiles(warehouse, project.profiles, list(project.streams()), run)
+    return resolved
+
+
+def test_who_would_be_in_a_segment(built: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["preview", str(built), "--segment", "busy"]
+    assert main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "1 of 2 profiles (50.0%) are in the segment busy as of 2030-01-01T00:00:00+00:00.",
+        "Among them: 1",
+    ]
+    assert "select" in lines[2]
+    assert main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["size"], found["sample"]) == (1, [1])
+    assert main(["preview", str(built), "--segment", "bussy"]) == 1
+    assert "no segment 'bussy'; did you mean 'busy'?" in capsys.readouterr().err
+
+
+def test_why_a_profile_is_in_a_segment(built: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["explain", str(built), "--profile", "1", "--segment", "busy"]
+    assert main(asked) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Profile 1 is in the segment busy as of 2030-01-01T00:00:00+00:00.",
+        "yes  all of",
+        "  yes  {segment: known}",
+        "  yes  {stream: app.web, at_least: 2}",
+    ]
+    known = ["explain", str(built), "--profile", "1", "--segment", "known"]
+    assert main(known) == 0
+    assert "jo@" not in capsys.readouterr().out
+    assert main([*known, "--values"]) == 0
+    assert "the profile has {email: jo@example.com}" in capsys.readouterr().out
+    assert main([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["member"] is True
+    assert main(["explain", str(built), "--profile", "1", "--segment", "bussy"]) == 1
+    assert "did you mean 'busy'?" in capsys.readouterr().err
+
+
+def test_where_a_value_comes_from(built: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["explain", str(built), "--profile", "1", "--field", "email"]) == 0
+    out = capsys.readouterr().out
+    assert "app.web" in out
+    assert "jo@" not in out
+    assert main(["explain", str(built), "--profile", "1", "--field", "emial"]) == 1
+    assert "no field 'emial'; did you mean 'email'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("as_of", "moment"),
+    [("2026-01-31", "2026-01-31T23:00:00+00:00"), ("2026-01-31T10:00:00+02:00", "2026-01-31T08:00:00+00:00")],
+)
+def test_all_profiles_of_a_moment(built: Path, as_of: str, moment: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["snapshot", str(built), "--as-of", as_of, "--into", "january"]) == 0
+    assert capsys.readouterr().out == f'"people"."january" holds 2 profiles as of {moment}.\n'
+    warehouse = WarehouseHook("people", schema="people").warehouse
+    with warehouse.session() as session:
+        assert session.scalar(f'select max("_as_of") from {warehouse.table("january")}').isoformat() == moment
+
+
+def test_a_snapshot_of_no_moment(built: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["snapshot", str(built), "--as-of", "January", "--into", "january"]) == 1
+    assert "'January' is no date; write 2026-01-31" in capsys.readouterr().err
+    assert main(["snapshot", str(built), "--as-of", "2026-01-31", "--into", "memberships"]) == 1
+    assert "give the snapshot another name" in capsys.readouterr().err
 
 
 MAILING = """

@@ -65,14 +65,21 @@ def test_every_snippet_is_of_a_language_that_is_tested():
     assert {snippet.language for snippet in snippets()} == {"yaml", "python", "sql", "bash"} | SHOWN
 
 
+def added(whole: dict, part: dict, depth: int = 0) -> dict:
+    """A project with more parts, or with others of the same name; fields and traits lie a level deeper."""
+    return whole | {
+        key: added(whole[key], value, depth + 1)
+        if isinstance(value, dict) and key in whole and (depth == 0 or key in ("fields", "traits"))
+        else value
+        for key, value in part.items()
+    }
+
+
 @of("yaml")
 def test_yaml_is_a_project_or_a_part_of_one(snippet, tmp_path):
     text = snippet.text
     if text.startswith(PART):
-        part = text.splitlines()[0].removeprefix(PART)
-        project = yaml.safe_load(PROJECT.read_text())
-        project[part] = {**project.get(part, {}), **yaml.safe_load(text)[part]}
-        text = yaml.safe_dump(project)
+        text = yaml.safe_dump(added(yaml.safe_load(PROJECT.read_text()), yaml.safe_load(text)))
     path = tmp_path / "cdp.yaml"
     path.write_text(text)
     load_project(path)

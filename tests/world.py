@@ -97,7 +97,7 @@ class World:
         if stage == "profiles":
             return build_profiles(warehouse, project.profiles, streams, run)
         if stage == "segments":
-            return build_segments(warehouse, list(project.segments.values()), project.profiles, streams, run)
+            return build_segments(warehouse, project.segmentation(), project.profiles, streams, run)
         declared = project.syncs[node]
         destination = project.destinations[declared.destination]
         token = "shop-mail-token" if destination.name == "mail" else "shop-crm-token"  # noqa: S105

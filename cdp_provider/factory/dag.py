@@ -152,14 +152,15 @@ class _Builder:
     def _trunk(self) -> tuple[CdpOperator, ...]:
         """The steps that a project has once."""
         project, streams = self.project, self.streams
-        segments = tuple(project.segments.values())
         profiles = {"profiles": project.profiles, "streams": streams}
         all_done = {"trigger_rule": TriggerRule.ALL_DONE}
         return (
             self._task(GateOperator, Node("gate"), streams=streams, **all_done),
             self._task(ResolveIdentityOperator, Node("resolve"), identity=project.identity, streams=streams),
             self._task(BuildProfilesOperator, Node("profiles"), **profiles),
-            self._task(BuildSegmentsOperator, Node("segments"), segments=segments, **profiles),
+            self._task(
+                BuildSegmentsOperator, Node("segments"), segmentation=project.segmentation(), **profiles
+            ),
             self._task(RunReportOperator, Node("report"), retries=0, **all_done),
         )
 

@@ -11,6 +11,7 @@ from cdp_provider.core.project.identity import RULES, rule_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
+    from decimal import Decimal
 
     from cdp_provider.core.project.activation import Consent, Rate, Sync
     from cdp_provider.core.project.identity import Identifier, Identity
@@ -48,15 +49,39 @@ def of_dag(project: Project) -> str:
     if project.identity.identifiers:
         parts += _identity(project.identity)
     if project.segments:
-        parts += [
-            "## Segments",
-            _table(("segment", "who"), ((s.name, s.description or "-") for s in project.segments.values())),
-        ]
+        parts += _groups(project)
     if project.syncs:
         parts += ["## Syncs", _table(("sync", "whom", "to", "mode"), map(_sync_row, project.syncs.values()))]
     if project.consent.purposes or project.consent.suppressed:
         parts += _consent(project.consent)
     return "\n\n".join(part for part in parts if part)
+
+
+def _groups(project: Project) -> list[str]:
+    """Segments, what narrows them, and splits."""
+    segments = project.segments.values()
+    parts = ["## Segments", _table(("segment", "who"), ((s.name, s.description or "-") for s in segments))]
+    if project.suppression:
+        parts.append(f"Members of these belong to no other segment: {_names(project.suppression)}.")
+    parts += [
+        f"Who would belong to several of these belongs to the first of them only: {_names(names)}."
+        for names in project.exclusive.values()
+    ]
+    if project.splits:
+        shares = (
+            (
+                split.name,
+                split.segment or "all profiles",
+                ", ".join(f"{n} {_share(s)}" for n, s in split.groups.items()),
+            )
+            for split in project.splits.values()
+        )
+        parts += ["Divided by chance:", _table(("split", "whom", "groups"), shares)]
+    return parts
+
+
+def _share(share: Decimal) -> str:
+    return f"{(share * 100).normalize():f} %"
 
 
 def _consent(consent: Consent) -> list[str]:
@@ -150,14 +175,25 @@ def _resolve(project: Project, _: str) -> str:
 
 
 def _profiles(project: Project, _: str) -> str:
-    return (
-        "Writes the table `profiles`.\n\n"
-        f"Fields: {_names(project.profiles.fields)}.\n\nTraits: {_names(project.profiles.traits)}."
-    )
+    profiles = project.profiles
+    parts = [
+        "Writes the table `profiles`; `field_provenance` says where each value comes from.",
+        f"Fields: {_names(profiles.fields)}.",
+        f"Traits: {_names(profiles.traits)}.",
+    ]
+    if profiles.accounts:
+        parts.append(f"Accounts, by `{profiles.accounts.key}`: {_names(profiles.accounts.traits)}.")
+    if profiles.history:
+        parts.append(f"Past values are kept of: {_names(profiles.history)}.")
+    return "\n\n".join(parts)
 
 
 def _segments(project: Project, _: str) -> str:
-    return f"Notes in `memberships` who entered and left: {_names(project.segments)}."
+    return (
+        f"Notes in `memberships` who entered and left: {_names(project.segments)}.\n\n"
+        "Sizes, and which of them are unusual, stand in `segment_sizes`, what segments share in"
+        " `segment_overlap`."
+    )
 
 
 def _sync(project: Project, name: str) -> str:

@@ -69,10 +69,20 @@ class Translator:
         if node.stage == "profiles":
             return [self.asset(project, "profiles")]
         if node.stage == "segments":
-            return [self.asset(project, f"segments/{name}", segment=name) for name in project.segments]
+            return [asset for name in project.segments for asset in self.segment_assets(project, name)]
         if node.stage == "sync":
             return [self.asset(project, f"syncs/{node.name}")]
         return []
+
+    def segment_assets(self, project: Project, name: str) -> list[Asset]:
+        """The asset of a segment, which has an event each run, and those that have one only when somebody
+        entered, or left. What their extra names is what their events say."""
+        path = f"segments/{name}"
+        changes = [
+            self.asset(project, f"{path}/{change}", segment=name, change=change)
+            for change in ("entered", "left")
+        ]
+        return [self.asset(project, path, segment=name), *changes]
 
     def asset(self, project: Project, path: str, **extra: str) -> Asset:
         """The asset at `path` below the project: ``shop/segments/vip``, ``cdp://shop/segments/vip``."""

@@ -51,7 +51,7 @@ class ExplainIdentityOperator(CdpOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - an answer belongs to no window
         if self.profile_id is not None and self.one is None and self.other is None:
-            past = history_of(self.warehouse, _whole(self.profile_id))
+            past = history_of(self.warehouse, whole(self.profile_id))
             self.log.info("The past of a profile in %d events", len(past.events))
             return past.as_dict()
         if self.profile_id is not None or self.one is None or self.other is None:
@@ -81,7 +81,11 @@ def _pair(identifier: Mapping[str, str]) -> tuple[str, str]:
     return kind, str(value)
 
 
-def _whole(profile_id: int | str) -> int:
+def whole(profile_id: int | str) -> int:
+    """The id of a profile, as templates write it.
+
+    :raises ConfigurationError: it is no whole number.
+    """
     try:
         return int(profile_id)
     except ValueError:

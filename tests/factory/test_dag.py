@@ -90,10 +90,25 @@ def test_assets(dag: CdpDag) -> None:
         (f"acme/{path}", f"cdp://acme/{path}")
         for path in (
             *("streams/crm.customers", "streams/crm.staff", "streams/web.visitors"),
-            *("identity", "profiles", "segments/known", "segments/busy"),
+            *("identity", "profiles"),
+            *(
+                f"segments/{name}{change}"
+                for name in ("known", "busy")
+                for change in ("", "/entered", "/left")
+            ),
             *("syncs/known_to_mail", "syncs/all_to_mail"),
         )
     }
+
+
+def test_assets_of_segments_say_what_their_events_tell(dag: CdpDag) -> None:
+    task = dag.get_task("build_segments")
+    assert [(asset.name, asset.extra) for asset in task.outlets[:3]] == [
+        ("acme/segments/known", {"segment": "known"}),
+        ("acme/segments/known/entered", {"segment": "known", "change": "entered"}),
+        ("acme/segments/known/left", {"segment": "known", "change": "left"}),
+    ]
+    assert [segment.name for segment in task.segmentation.segments] == ["known", "busy"]
 
 
 def test_sources_without_a_connection_lie_next_to_the_project(dag: CdpDag, tmp_path: Path) -> None:

@@ -79,3 +79,26 @@ def test_consent_is_on_the_page(project_file: Callable[..., Path]):
     assert "| newsletters | agreed |" in page
     assert "one of these is true: `agreed`." in page
     assert "Consent" not in docs.of_dag(load_project(project_file()))
+
+
+def test_what_narrows_segments_and_who_is_divided_is_on_the_page(project_file: Callable[..., Path]):
+    more = (
+        "splits:\n  spring: {segment: known, groups: {mail: 12.5 %, none_of_it: 40 %}}\n"
+        "exclusive: {one: [busy, known]}\nsuppression: [busy]\ndestinations:\n"
+    )
+    page = docs.of_dag(load_project(project_file(("destinations:\n", more))))
+    assert "Members of these belong to no other segment: `busy`." in page
+    assert "belongs to the first of them only: `busy`, `known`." in page
+    assert "| spring | known | mail 12.5 %, none_of_it 40 % |" in page
+    plain = docs.of_dag(load_project(project_file()))
+    assert not any(words in plain for words in ("no other segment", "of them only", "by chance"))
+
+
+def test_accounts_and_history_are_explained(project_file: Callable[..., Path]):
+    more = "profiles:\n  accounts: {key: email, traits: {people: {type: count}}}\n  history: [rows]\n"
+    page = docs.of_task(load_project(project_file(("profiles:\n", more))), Node("profiles"))
+    assert "Accounts, by `email`: `people`." in page
+    assert "Past values are kept of: `rows`." in page
+    plain = docs.of_task(load_project(project_file()), Node("profiles"))
+    assert "Accounts" not in plain
+    assert "Past values" not in plain

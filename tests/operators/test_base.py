@@ -110,7 +110,7 @@ def test_a_report_becomes_the_event_of_the_assets() -> None:
 def test_each_segment_has_an_event_of_its_own() -> None:
     assets = [Asset(f"s/{n}", f"cdp://s/{n}", extra={"segment": n}) for n in ("vip", "lapsed")]
     operator = BuildSegmentsOperator(
-        task_id="t", warehouse_conn_id="wh", segments=(), profiles=None, streams=(), outlets=assets
+        task_id="t", warehouse_conn_id="wh", segmentation=None, profiles=None, streams=(), outlets=assets
     )
     context = context_of(NOW)
     detail = {"sizes": {"vip": 3, "lapsed": 0}, "entered": {"vip": 1}, "left": {"vip": 2}}

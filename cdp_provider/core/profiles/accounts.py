@@ -13,7 +13,7 @@ from cdp_provider.core.project.typing import ACCOUNT_VALUES, account_kinds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.project.profiles import AccountTrait, Profiles
 
 TABLE = "accounts"

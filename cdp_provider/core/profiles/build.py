@@ -12,10 +12,10 @@ from cdp_provider.core.profiles.accounts import accounts_sql
 from cdp_provider.core.profiles.constants import read
 from cdp_provider.core.profiles.derived import derived_levels
 from cdp_provider.core.profiles.facts import Facts
-from cdp_provider.core.profiles.filters import Params
 from cdp_provider.core.profiles.kept import kept_facts
 from cdp_provider.core.profiles.linked import RawRows
 from cdp_provider.core.profiles.own_sql import own_sql
+from cdp_provider.core.profiles.params import Params
 from cdp_provider.core.profiles.parts import Part
 from cdp_provider.core.profiles.provenance import write_view
 from cdp_provider.core.profiles.survivorship import field_sql
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from cdp_provider.core.profiles.filters import Query
+    from cdp_provider.core.profiles.params import Query
     from cdp_provider.core.project.profiles import Profiles, Trait
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Run

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
 
 _TICK = timedelta(microseconds=1)
 

@@ -15,7 +15,7 @@ from cdp_provider.core.project.typing import NUMERIC, TEMPORAL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.project.profiles import Trait
 
 #: Types of traits that :func:`derived_levels` computes.

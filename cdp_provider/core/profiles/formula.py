@@ -12,7 +12,7 @@ from cdp_provider.core.project.typing import NUMERIC
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.warehouse import Warehouse
 
 _SYMBOLS = {op: op for op in ("+", "-", "*", "/", "<", "<=", ">", ">=")} | {"==": "=", "!=": "<>"}

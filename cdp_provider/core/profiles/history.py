@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cdp_provider.core.profiles.filters import Query
+from cdp_provider.core.profiles.params import Query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

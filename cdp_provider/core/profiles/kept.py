@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.profiles.relations import Relation, Relations, Totals
     from cdp_provider.core.profiles.values import Values
     from cdp_provider.core.project.streams import Stream

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.warehouse import Session, Warehouse
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
 
 #: Aggregates that add up, of which rows can be taken back.
 _SUMS = frozenset({"count", "sum"})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
 
-    from cdp_provider.core.profiles.filters import Params
+    from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.profiles.values import Stated
     from cdp_provider.core.project.conditions import Filter
     from cdp_provider.core.project.streams import Stream

@@ -7,17 +7,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.project.activation_checks import Fit, activation_problems, no_problems
-from cdp_provider.core.project.condition_checks import cycles, filter_problems, segment_problems
 from cdp_provider.core.project.identity_checks import identity_problems
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
-from cdp_provider.core.project.typing import NUMERIC
+from cdp_provider.core.project.profile_checks import profile_problems
+from cdp_provider.core.project.segment_checks import segments_problems
 from cdp_provider.core.project.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cdp_provider.core.project.model import Project
-    from cdp_provider.core.project.profiles import ProfileField, Trait
     from cdp_provider.core.project.streams import Stream
 
 _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly", "@once", "@continuous")
@@ -38,10 +37,8 @@ def check(project: Project, broken: Collection[Path] = (), fit: Fit = no_problem
         base: Path = ("sources", source, "streams", name)
         yield from (problem.below(base) for problem in _stream_problems(world, stream))
     yield from identity_problems(world)
-    yield from _profile_problems(world)
-    for name, segment in world.intact("segments"):
-        yield from segment_problems(world, segment.where, ("segments", name, "where"))
-    yield from cycles(world)
+    yield from profile_problems(world)
+    yield from segments_problems(world)
     yield from activation_problems(world, fit)
 
 
@@ -103,72 +100,3 @@ def _repeated(columns: tuple[str, ...], path: Path) -> Iterator[Problem]:
 
 
 _RENAME = "give the column another name, and the name in the source as its path"
-
-
-def _profile_problems(world: World) -> Iterator[Problem]:
-    profiles = world.project.profiles
-    for section, members in (("fields", profiles.fields), ("traits", profiles.traits)):
-        for name in members:
-            path: Path = ("profiles", section, name)
-            if name == "profile_id":
-                yield Problem(path, "the name 'profile_id' is reserved", "choose another name", at_key=True)
-            if section == "traits" and name in profiles.fields:
-                message = f"{name!r} is a field too, and a profile can hold only one value of that name"
-                yield Problem(path, message, "rename one of them", at_key=True)
-    for name, field in world.intact("profiles", "fields"):
-        yield from _field_problems(world, field, ("profiles", "fields", name, "from"))
-    for name, trait in world.intact("profiles", "traits"):
-        yield from _trait_problems(world, trait, ("profiles", "traits", name))
-
-
-def _field_problems(world: World, field: ProfileField, path: Path) -> Iterator[Problem]:
-    first: tuple[str, str] | None = None
-    for i, source in enumerate(field.sources):
-        here = (*path, i)
-        stream, problems = world.linked_stream(source.stream, here)
-        yield from problems
-        if stream is None:
-            continue
-        if source.column not in stream.columns:
-            yield world.no_column(stream, source.column, here)
-            continue
-        kind = stream.columns[source.column].type
-        where = f"{source.stream}.{source.column}"
-        if first and first[1] != kind:
-            message = f"{where} is {kind}, and {first[0]} is {first[1]}"
-            yield Problem(here, message, "a field has one type: declare both columns alike")
-        first = first or (where, kind)
-
-
-#: Trait type -> column types it can be computed from, and what it asks of them.
-_TRAIT_COLUMNS: dict[str, tuple[frozenset[str], str]] = {
-    "sum": (NUMERIC, "numbers"),
-    "average": (NUMERIC, "numbers"),
-    "min": (NUMERIC | {"date", "timestamp", "string"}, "values that have an order"),
-    "max": (NUMERIC | {"date", "timestamp", "string"}, "values that have an order"),
-    "distinct_count": (
-        NUMERIC | {"date", "timestamp", "string", "boolean"},
-        "values that can be told apart",
-    ),
-}
-
-
-def _trait_problems(world: World, trait: Trait, path: Path) -> Iterator[Problem]:
-    stream, problems = world.linked_stream(trait.stream, (*path, "stream"))
-    yield from problems
-    if stream is None:
-        return
-    if stream.time is None:
-        if trait.within_last is not None:
-            yield world.no_time(stream, "within_last", (*path, "within_last"))
-        if trait.type in ("first", "last", "days_since_last"):
-            yield world.no_time(stream, f"a trait of type {trait.type}", (*path, "type"))
-    if trait.column is not None:
-        column = stream.columns.get(trait.column)
-        allowed, wanted = _TRAIT_COLUMNS.get(trait.type, (None, ""))
-        if column is None:
-            yield world.no_column(stream, trait.column, (*path, "column"))
-        elif allowed is not None and column.type not in allowed:
-            message = f"a trait of type {trait.type} takes {wanted}, and {trait.column!r} is {column.type}"
-            yield Problem((*path, "column"), message)
-    yield from filter_problems(world, trait.where, stream, (*path, "where"))

@@ -68,11 +68,14 @@ OPERATORS: dict[str, str] = {
     "after_next": "after_next",
 }
 
+#: Attribute -> its place in that order. A project has thousands of comparisons, with an operator or two each.
+_PLACES = {name: place for place, name in enumerate(OPERATORS.values())}
+
 
 class Comparison(Model):
     """One value held against constants; every given operator must hold.
 
-    A missing (null) value fulfils ``is_not``, ``none_of``, ``exists: false`` and ``today: false``, and nothing
+    A missing (null) value fulfils ``is_not``, ``none_of``, ``exists: false`` and ``today: false``, nothing
     else. ``docs/segments.md`` says for each operator what it includes.
 
     :param contains: of a text, a part of it; of a list, one of its members. ``contains_any`` likewise.
@@ -116,7 +119,9 @@ class Comparison(Model):
 
     def operators(self) -> dict[str, Any]:
         """The operators that were given, by their YAML key."""
-        return {key: value for key, name in OPERATORS.items() if (value := getattr(self, name)) is not None}
+        given = sorted(self.model_fields_set & _PLACES.keys(), key=_PLACES.__getitem__)
+        values = ((name.rstrip("_"), getattr(self, name)) for name in given)
+        return {key: value for key, value in values if value is not None}
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse a comparison with nothing."""
@@ -259,7 +264,7 @@ class AccountIs(Comparison):
 
 
 class AccountMembers(Model):
-    """Profiles of the same account, this one among them: ``{members: none, where: {trait: admin, is: true}}``.
+    """Profiles of the same account, this one too: ``{members: none, where: {trait: admin, is: true}}``.
 
     A profile without an account fulfils none of them, not even ``none``.
     """

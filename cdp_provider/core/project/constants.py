@@ -1,133 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants of conditions: do they fit the column they are held against, and what are they in its type."""
+"""Constants of conditions, in the type of what they are held against."""
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cdp_provider.core.project.conditions import (
-    OPERATORS,
-    AllOf,
-    AnyOf,
-    Comparison,
-    EventCount,
-    NoneOf,
-    TraitIs,
-    parse_moment,
-)
-from cdp_provider.core.project.problems import Problem
-from cdp_provider.core.project.typing import NUMERIC, TEMPORAL, column_type, trait_types
+from cdp_provider.core.project.conditions import OPERATORS, parse_moment
+from cdp_provider.core.project.typing import element, is_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from cdp_provider.core.project.model import Project
-    from cdp_provider.core.project.streams import Stream
+    from cdp_provider.core.project.conditions import Comparison
 
-C = TypeVar("C", bound=Comparison)
+C = TypeVar("C", bound="Comparison")
 
-_EQUAL = ("is", "is_not", "any_of", "none_of")
-_ORDER = ("at_least", "at_most", "more_than", "less_than", "between")
-_TEXT = ("contains", "starts_with", "ends_with")
-_TIME = ("before", "after")
-_LISTS = ("any_of", "none_of", "between")
+#: Operators that take several constants; of those, `between` two.
+LISTS = ("any_of", "none_of", "contains_any", "between")
 
-#: Operators whose constants take the column's type; those of the others have a type of their own.
-_TYPED = (*_EQUAL, *_ORDER, *_TIME)
+#: Operators whose constants take the type of the value; those of the others have a type of their own.
+_TYPED = frozenset(
+    {
+        *("is", "is_not", "any_of", "none_of", "at_least", "at_most", "more_than", "less_than", "between"),
+        *("before", "after", "contains", "contains_any"),
+    }
+)
 
-_ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "json": ("exists",),
-    "boolean": (*_EQUAL, "exists"),
-    "string": (*_EQUAL, *_TEXT, "exists"),
-    **dict.fromkeys(NUMERIC, (*_EQUAL, *_ORDER, "exists")),
-    **dict.fromkeys(TEMPORAL, (*_EQUAL, *_ORDER, *_TIME, "within_last", "exists")),
-}
+#: What a column of type decimal holds.
+_MOST_DECIMAL, _LEAST_DECIMAL = Decimal(10) ** 22, Decimal("0.000001")
 
 
 def convert(value: Any, kind: str) -> Any:
     """A constant in the Python type of a column type.
 
+    Held against timestamps, a date stays one: it means the whole day. Held against a list, it is a member.
+
     :raises ValueError: it is of another kind, so that the comparison would not mean what it says.
     """
-    return _CONVERT[kind](value)
+    return _CONVERT[element(kind) if is_list(kind) else kind](value)
 
 
-def comparison_problems(comparison: Comparison, kind: str, name: str) -> Iterator[Problem]:
-    """What is wrong between a comparison and the column, field or trait `name` of type `kind`.
+def convert_all(operators: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The constants of a comparison in the type of what they are held against, and what is wrong with others.
 
-    Paths are relative to the comparison.
+    :param operators: YAML key -> constant.
     """
     converted: dict[str, Any] = {}
-    for operator, value in comparison.operators().items():
-        if operator not in _ALLOWED[kind]:
-            hint = f"{kind} takes {', '.join(_ALLOWED[kind])}"
-            yield Problem((operator,), f"{name!r} is {kind}, which {operator!r} does not apply to", hint)
-            continue
+    faults: dict[str, str] = {}
+    for operator, value in operators.items():
         try:
             converted[operator] = _converted(operator, value, kind)
         except ValueError as error:
-            yield Problem((operator,), f"{name!r} is {kind}, and {error}")
-    if len(converted) == len(comparison.operators()):
-        yield from _contradictions(converted)
+            faults[operator] = str(error)
+    return converted, faults
 
 
-def typed(project: Project) -> Project:
-    """The project with every constant of its conditions in the type of what it is compared with.
+def typed_comparison(comparison: C, kind: str) -> C:
+    """The comparison with its constants in the type of what it is held against.
 
-    The project must be free of problems.
+    :raises ValueError: one does not fit.
     """
-    streams = {stream.ref: stream for stream in project.streams()}
-    types = trait_types(project.profiles, streams)
-    traits = {
-        name: trait.model_copy(update={"where": _filter(trait.where, trait.stream, streams)})
-        if trait.where
-        else trait
-        for name, trait in project.profiles.traits.items()
-    }
-    segments = {
-        name: segment.model_copy(update={"where": _condition(segment.where, types, streams)})
-        for name, segment in project.segments.items()
-    }
-    profiles = project.profiles.model_copy(update={"traits": traits})
-    return project.model_copy(update={"profiles": profiles, "segments": segments})
-
-
-def _condition(node: Any, types: Mapping[str, str], streams: Mapping[str, Stream]) -> Any:
-    if isinstance(node, AllOf | AnyOf | NoneOf):
-        (branch,) = type(node).model_fields
-        parts = tuple(_condition(part, types, streams) for part in getattr(node, branch))
-        return node.model_copy(update={branch: parts})
-    if isinstance(node, TraitIs):
-        return _comparison(node, types[node.trait])
-    if isinstance(node, EventCount) and node.where:
-        return node.model_copy(update={"where": _filter(node.where, node.stream, streams)})
-    return node
-
-
-def _filter(
-    where: Mapping[str, Comparison], stream: str, streams: Mapping[str, Stream]
-) -> dict[str, Comparison]:
-    return {
-        name: _comparison(part, column_type(stream, name, streams) or "string")
-        for name, part in where.items()
-    }
-
-
-def _comparison(comparison: C, kind: str) -> C:
     update = {
         OPERATORS[operator]: _converted(operator, value, kind)
         for operator, value in comparison.operators().items()
+        if operator in _TYPED
     }
-    return comparison.model_copy(update=update)
+    return comparison.model_copy(update=update) if update else comparison
 
 
 def _converted(operator: str, value: Any, kind: str) -> Any:
     if operator not in _TYPED:
         return value
-    if operator in _LISTS:
+    if operator in LISTS:
         return tuple(convert(item, kind) for item in value)
     return convert(value, kind)
 
@@ -169,7 +116,11 @@ def _integer(value: Any) -> int:
 
 
 def _decimal(value: Any) -> Decimal:
-    return Decimal(str(_number(value)))
+    number = Decimal(str(_number(value)))
+    if abs(number) >= _MOST_DECIMAL or number != number.quantize(_LEAST_DECIMAL):
+        msg = f"{value} has more than 22 digits before or 6 behind the point"
+        raise ValueError(msg)
+    return number
 
 
 def _date(value: Any) -> date:
@@ -180,9 +131,9 @@ def _date(value: Any) -> date:
     return moment
 
 
-def _timestamp(value: Any) -> datetime:
+def _timestamp(value: Any) -> date | datetime:
     moment = _moment(value)
-    return moment.astimezone(UTC) if isinstance(moment, datetime) else datetime.combine(moment, time(), UTC)
+    return moment.astimezone(UTC) if isinstance(moment, datetime) else moment
 
 
 def _moment(value: Any) -> date | datetime:
@@ -214,77 +165,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, date | Decimal) else repr(value)[:60]
-
-
-def _contradictions(given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Operators that no value can fulfil together; constants are in one type."""
-    for operator in ("any_of", "none_of"):
-        if operator in given and not given[operator]:
-            yield Problem((operator,), f"{operator!r} lists nothing", "give at least one value")
-            return
-    others = given.keys() - {"exists", "is_not", "none_of"}
-    if given.get("exists") is False and others:
-        named = ", ".join(sorted(others))
-        yield Problem(
-            ("exists",), f"nothing is missing and fulfils {named} at the same time", "remove one of them"
-        )
-    if between := given.get("between"):
-        if between[0] > between[1]:
-            low, high = map(_shown, between)
-            yield Problem(
-                ("between",), f"'between' ends at {high}, before it begins at {low}", "turn it round"
-            )
-            return
-    lower, upper = _bounds(given)
-    if lower and upper and (lower[0] > upper[0] or (lower[0] == upper[0] and not (lower[1] and upper[1]))):
-        message = (
-            f"nothing is {lower[2]} {_shown(lower[0])} and {upper[2]} {_shown(upper[0])} at the same time"
-        )
-        yield Problem((upper[2],), message, "no profile could ever fulfil this")
-        return
-    yield from _impossible_values(given, lower, upper)
-
-
-_Bound = tuple[Any, bool, str]
-
-
-def _bounds(given: Mapping[str, Any]) -> tuple[_Bound | None, _Bound | None]:
-    """The tightest lower and upper bound: value, whether it is included, and the operator."""
-    lower = [(given[key], included, key) for key, included in _LOWER.items() if key in given]
-    upper = [(given[key], included, key) for key, included in _UPPER.items() if key in given]
-    if between := given.get("between"):
-        lower.append((between[0], True, "between"))
-        upper.append((between[1], True, "between"))
-    tight_lower = max(lower, key=lambda bound: (bound[0], not bound[1]), default=None)
-    tight_upper = min(upper, key=lambda bound: (bound[0], bound[1]), default=None)
-    return tight_lower, tight_upper
-
-
-_LOWER = {"at_least": True, "more_than": False, "after": True}
-_UPPER = {"at_most": True, "less_than": False, "before": False}
-
-
-def _impossible_values(
-    given: Mapping[str, Any], lower: _Bound | None, upper: _Bound | None
-) -> Iterator[Problem]:
-    """``is`` and ``any_of`` whose every value is ruled out by another operator."""
-    for operator in ("is", "any_of"):
-        if operator not in given:
-            continue
-        wanted = given[operator] if operator == "any_of" else (given[operator],)
-        possible = [
-            value
-            for value in wanted
-            if value not in given.get("none_of", ())
-            and ("is_not" not in given or value != given["is_not"])
-            and (operator == "is" or "is" not in given or value == given["is"])
-            and (lower is None or value > lower[0] or (lower[1] and value == lower[0]))
-            and (upper is None or value < upper[0] or (upper[1] and value == upper[0]))
-        ]
-        if not possible:
-            shown = ", ".join(map(_shown, wanted))
-            yield Problem(
-                (operator,),
-                f"another operator rules out {shown}",
-                "no profile could ever fulfil this",
-            )

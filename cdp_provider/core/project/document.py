@@ -28,9 +28,13 @@ _MOST_VALUES = 1_000_000
 #: Rules set by hand name identifiers of people, which have no place in a log.
 _PERSONAL = ("identity", "rules")
 
+#: Keys of the project's own language; nobody means anything else by them.
+_WORDS = ("null", "on")
+
 _TAG = "tag:yaml.org,2002:"
 _MAPPING = f"{_TAG}map"
 _SEQUENCE = f"{_TAG}seq"
+_TEXT = f"{_TAG}str"
 _PLAIN = frozenset(f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str", "timestamp"))
 
 
@@ -110,24 +114,28 @@ class Document:
 
     def _build(self, node: yaml.Node, path: Path) -> Any:
         """Plain value of a node; what an alias repeats is built once."""
-        if id(node) in self._values:
-            return self._values[id(node)]
-        if id(node) in self._open:
+        known = id(node)
+        if known in self._values:
+            return self._values[known]
+        if isinstance(node, yaml.ScalarNode):
+            value = self._values[known] = self._scalar(node, path)
+            return value
+        if known in self._open:
             self._note(node, path, "this value contains itself", "remove the alias that closes the circle")
             return None
         if len(path) > _DEEPEST:
             self._note(node, path, f"this is nested deeper than {_DEEPEST} levels")
             return None
-        self._open.add(id(node))
+        self._open.add(known)
         if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
-            value: Any = self._mapping(node, path)
+            value = self._mapping(node, path)
         elif isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE:
             value = [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
         else:
             value = self._scalar(node, path)
-        self._open.discard(id(node))
-        self._values[id(node)] = value if self._fits(node, path) else None
-        return self._values[id(node)]
+        self._open.discard(known)
+        self._values[known] = value if self._fits(node, path) else None
+        return self._values[known]
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         seen: dict[str, int] = {}
@@ -155,8 +163,7 @@ class Document:
         if not isinstance(key, yaml.ScalarNode):
             self._note(key, path, "a key must be text, and this is a mapping or a list")
             return None
-        # `null` is a key of a sync's fields, and nobody means anything else by it.
-        if key.tag != f"{_TAG}str" and key.value != "null":
+        if key.tag != _TEXT and key.value not in _WORDS:
             kind = key.tag.rpartition(":")[2]
             reason = f"a key must be text, and YAML reads {key.value!r} as {kind}"
             self._note(key, (*path, key.value), reason, f"put it in quotes: '{key.value}'")
@@ -169,7 +176,7 @@ class Document:
             )
             return None
         try:
-            value = self._loader.construct_object(node)
+            value = node.value if node.tag == _TEXT else self._loader.construct_object(node)
         except (ValueError, OverflowError, yaml.YAMLError):
             kind = node.tag.rpartition(":")[2]
             hint = "correct it, or put it in quotes if it is meant as text"

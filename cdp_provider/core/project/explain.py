@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from cdp_provider.core.project.base import COLUMN_PATTERN, NAME_PATTERN
+from cdp_provider.core.project.conditions import KINDS
 from cdp_provider.core.project.faults import is_secret
 from cdp_provider.core.project.identity import RULES, TEXT_PATTERN
 from cdp_provider.core.project.places import Place, bare, find, members
@@ -128,13 +129,18 @@ def _one(details: ErrorDetails, place: Place, known: Iterable[str]) -> list[Prob
     if isinstance(cause, Problems):
         return [problem.below(path) for problem in cause.problems]
     if kind == "missing":
-        key = str(details["loc"][-1])
+        key = details["loc"][-1]
+        if isinstance(key, int):
+            return [Problem(path, f"this list is too short: its item {key + 1} is missing", at_key=True)]
         return [Problem(path, f"the key {key!r} is missing", at_key=True, missing=key)]
     if kind == "extra_forbidden":
         key = str(details["loc"][-1])
         keys = [*place.keys, *(known if not path else ())]
         hint, meant = did_you_mean(key, keys), closest(key, keys)
         return [Problem((*path, key), f"unknown key {key!r}", hint, at_key=True, meant=meant)]
+    if kind == "condition" and isinstance(details["input"], dict):
+        hints = (did_you_mean(str(key), KINDS) for key in details["input"] if closest(str(key), KINDS))
+        return [Problem(path, details["msg"], next(hints, ""))]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return [_tag_problem(context, path)]
     message, hint = _message(details, context, path)

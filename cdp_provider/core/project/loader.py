@@ -17,15 +17,16 @@ from cdp_provider.core.project.activation import Consent, Destination, Sync
 from cdp_provider.core.project.activation_checks import Fit, no_problems
 from cdp_provider.core.project.base import Model, Options
 from cdp_provider.core.project.checks import check
-from cdp_provider.core.project.constants import typed
 from cdp_provider.core.project.document import Document, read
 from cdp_provider.core.project.explain import explain
 from cdp_provider.core.project.faults import ProjectError
 from cdp_provider.core.project.identity import RULE_KEYS, RULES, Exclude, Identifier, Identity, rule_key
-from cdp_provider.core.project.model import Project, Segment
+from cdp_provider.core.project.model import Project, Segment, Split
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
-from cdp_provider.core.project.profiles import ProfileField, Profiles, Trait
+from cdp_provider.core.project.profiles import Accounts, AccountTrait, ProfileField, Profiles, Trait
+from cdp_provider.core.project.stand_ins import sound, stand_in
 from cdp_provider.core.project.streams import Source, Stream
+from cdp_provider.core.project.typed import typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Model)
 
 #: Sections that may stand empty, as they do when all of their lines are comments; so may their parts.
-_SECTIONS = ("identity", "profiles", "segments", "destinations", "syncs", "consent")
+_SECTIONS = (
+    *("identity", "profiles", "segments", "splits", "exclusive", "suppression", "destinations", "syncs"),
+    "consent",
+)
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,15 @@ class _Reading:
             "identity": self._identity(given),
             "profiles": self._profiles(given),
             "segments": self._each(given, ("segments",), self._segment),
+            "splits": self._each(given, ("splits",), self._split),
             "destinations": self._each(given, ("destinations",), self._destination),
             "syncs": self._each(given, ("syncs",), self._sync),
             "consent": self._consent(given),
         }
         filled = {key: value for key, value in sections.items() if value is not None}
-        stand_in = {"sources": {}, **filled, "schedule": given.get("schedule")}
+        kept = {"sources": {}, **filled, "schedule": given.get("schedule")}
         return self._model(
-            Project, given, (), {key: value for key, value in filled.items() if key in given}, stand_in
+            Project, given, (), {key: value for key, value in filled.items() if key in given}, kept
         )
 
     def lost(self) -> set[Path]:
@@ -132,10 +137,19 @@ class _Reading:
         hint = did_you_mean(next(iter(raw)), RULES) if isinstance(raw, dict) and len(raw) == 1 else ""
         self.problems.append(Problem(path, RULE_KEYS, hint))
         self.broken.add(path)
-        return _stand_in(Exclude, {})
+        return stand_in(Exclude, {})
 
     def _profiles(self, raw: Mapping[str, Any]) -> Profiles | None:
-        return self._parts(Profiles, raw, ("profiles",), {"fields": ProfileField, "traits": Trait})
+        path: Path = ("profiles",)
+        accounts = self._accounts(self._mapping(raw, path) or {}, (*path, "accounts"))
+        return self._parts(
+            Profiles, raw, path, {"fields": ProfileField, "traits": Trait}, {"accounts": accounts}
+        )
+
+    def _accounts(self, raw: Mapping[str, Any], path: Path) -> Accounts | None:
+        if raw.get("accounts") is None:
+            return None
+        return self._parts(Accounts, raw, path, {"traits": AccountTrait}, kept={"key": ""})
 
     def _parts(
         self,
@@ -143,24 +157,26 @@ class _Reading:
         raw: Mapping[str, Any],
         path: Path,
         parts: Mapping[str, type[Model]],
-        lists: Mapping[str, tuple[Model, ...] | None] | None = None,
+        built: Mapping[str, Any] | None = None,
+        kept: Mapping[str, Any] | None = None,
     ) -> M | None:
         """A section whose named parts need nothing from their surroundings.
 
-        :param lists: further parts, built already; None for one that is no list.
+        :param built: further parts, built already; None for one that is not of its type.
+        :param kept: for keys that it cannot do without.
         """
         given = self._mapping(raw, path)
         if given is None:
             return None
-        lists = lists or {}
-        may_be_empty = (*parts, *lists)
+        lists = [name for name, field in model.model_fields.items() if isinstance(field.default, tuple)]
+        may_be_empty = (*parts, *(built or ()), *lists)
         given = {key: value for key, value in given.items() if value is not None or key not in may_be_empty}
-        built: dict[str, Any] = {
+        members = {
             key: self._each(given, (*path, key), partial(self._model, part)) for key, part in parts.items()
         }
-        built |= lists
-        filled = {key: value for key, value in built.items() if value is not None and key in given}
-        return self._model(model, given, path, filled, filled)
+        known = {**members, **(built or {})}
+        filled = {key: value for key, value in known.items() if value is not None and key in given}
+        return self._model(model, given, path, filled, {**(kept or {}), **filled})
 
     def _source(self, raw: Any, path: Path) -> Source:
         name = str(path[-1])
@@ -187,6 +203,9 @@ class _Reading:
 
     def _segment(self, raw: Any, path: Path) -> Segment:
         return self._model(Segment, raw, path, {"name": str(path[-1])})
+
+    def _split(self, raw: Any, path: Path) -> Split:
+        return self._model(Split, raw, path, {"name": str(path[-1])})
 
     def _sync(self, raw: Any, path: Path) -> Sync:
         return self._model(Sync, raw, path, {"name": str(path[-1])})
@@ -250,13 +269,13 @@ class _Reading:
         raw: Any,
         path: Path,
         filled: Mapping[str, Any] | None = None,
-        stand_in: Mapping[str, Any] | None = None,
+        kept: Mapping[str, Any] | None = None,
         known: Iterable[str] = (),
     ) -> M:
         """Validate one value; on faults note them and return an empty stand-in.
 
         :param filled: values that the file does not hold in this place, or that are models already.
-        :param stand_in: given for a model that holds others: they stay good when it has faults of its own.
+        :param kept: given for a model that holds others: they stay good when it has faults of its own.
         :param known: keys that the value may have besides those of the model.
         """
         filled = filled or {}
@@ -272,24 +291,10 @@ class _Reading:
             # A bad name is reported where it is a key; here it only repeats itself.
             named = {(key,) for key in ("name", "source") if key in filled}
             self.problems += [problem.below(path) for problem in found if problem.path[:1] not in named]
-            if stand_in is None:
+            if kept is None:
                 self.broken.add(path)
-            return _stand_in(model, filled if stand_in is None else stand_in)
-
-
-def _stand_in(model: type[M], values: Mapping[str, Any]) -> M:
-    """An unchecked instance of defaults and some values; ``model_construct`` would check what it can."""
-    defaults = {
-        name: field.get_default(call_default_factory=True, validated_data={})
-        for name, field in model.model_fields.items()
-        if not field.is_required()
-    }
-    found = model.__new__(model)
-    object.__setattr__(found, "__dict__", {**defaults, **values})
-    object.__setattr__(found, "__pydantic_fields_set__", set(values))
-    object.__setattr__(found, "__pydantic_extra__", None)
-    object.__setattr__(found, "__pydantic_private__", None)
-    return found
+                return stand_in(model, filled)
+            return stand_in(model, {**sound(model, value), **kept})
 
 
 def _without_consequences(problems: list[Problem]) -> list[Problem]:

@@ -168,7 +168,9 @@ class Trait(Model):
             msg = f"a trait of type {self.type} does not take {' and '.join(odd)}; leave it out"
             raise ValueError(msg)
         if self.nulls == "zero" and self.type not in ("sum", "min", "max", "average"):
-            msg = f"'nulls: zero' is for sum, min, max and average; {self.type} counts nulls with 'nulls: keep'"
+            msg = (
+                f"'nulls: zero' is for sum, min, max and average; {self.type} counts nulls with 'nulls: keep'"
+            )
             raise ValueError(msg)
         if self.nulls == "keep" and self.type in ("sum", "min", "max", "average"):
             msg = f"a {self.type} of nulls is nothing; write 'nulls: zero' or leave it out"

@@ -21,16 +21,19 @@ _REF = "#/$defs/{model}"
 #: What the loader fills in from the keys of the file.
 _FILLED = ("name", "source", "options")
 
+#: Sections that may stand empty, besides those that are models.
+_EMPTY = ("segments", "splits", "exclusive", "suppression", "destinations", "syncs")
+
 
 def json_schema(kinds: Kinds) -> dict[str, Any]:
     """Schema (draft 2020-12) of a project file whose sources and destinations are of these kinds."""
     schema = Project.model_json_schema(by_alias=True, mode="validation", ref_template=_REF)
     definitions = schema["$defs"]
     definitions.pop("Options", None)
-    for name in ("Source", "Stream", "Destination", "Segment", "Sync"):
+    for name in ("Source", "Stream", "Destination", "Segment", "Split", "Sync"):
         _drop(definitions[name], _FILLED)
-    sections = [schema["properties"][name] for name in ("segments", "destinations", "syncs")]
-    for name in ("Identity", "Profiles", "Consent"):
+    sections = [schema["properties"][name] for name in _EMPTY]
+    for name in ("Identity", "Profiles", "Accounts", "Consent"):
         sections += [definitions[name], *definitions[name]["properties"].values()]
     for section in sections:
         if section.get("type") in ("object", "array"):

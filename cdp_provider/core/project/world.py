@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
+from cdp_provider.core.project.possible import NEVER_MISSING, Possible, among, either
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
-from cdp_provider.core.project.typing import field_type, trait_type
+from cdp_provider.core.project.spans import HIGHEST, before, points, span, union
+from cdp_provider.core.project.typing import account_kind, field_type, trait_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cdp_provider.core.project.model import Project
+    from cdp_provider.core.project.profiles import Trait
     from cdp_provider.core.project.streams import Stream
 
 
@@ -37,6 +41,17 @@ class World:
             **{name: trait_type(trait, self.streams) for name, trait in self.intact("profiles", "traits")},
             **dict.fromkeys(project.profiles.fields.keys() & project.profiles.traits.keys()),
         }
+        accounts = project.profiles.accounts
+        known = {name: kind for name, kind in self.types.items() if kind is not None}
+        #: Type of every trait of accounts; None when it cannot be known.
+        self.account_types: dict[str, str | None] = {}
+        if accounts is not None and not self.is_broken("profiles", "accounts"):
+            path = ("profiles", "accounts", "traits")
+            sound = {name: account_kind(trait, known) for name, trait in self.intact(*path)}
+            self.account_types = {**dict.fromkeys(accounts.traits), **sound}
+        #: In which dates are days; UTC where there is no such zone.
+        self.zone = zone_of(project.profiles.timezone) or ZoneInfo("UTC")
+        self._universes: dict[str, Possible] = {}
 
     def is_broken(self, *path: str | int) -> bool:
         """Whether the model in that very place is only a stand-in."""
@@ -59,6 +74,23 @@ class World:
         for part in path:
             section = getattr(section, part)
         yield from ((name, model) for name, model in section.items() if not self.is_broken(*path, name))
+
+    def universe(self, name: str) -> Possible:
+        """What a field or trait can be at all."""
+        if name not in self._universes:
+            trait = self.project.profiles.traits.get(name)
+            known = trait is not None and not self.is_broken("profiles", "traits", name)
+            found = _universe(trait) if trait is not None and known else Possible()
+            self._universes[name] = (
+                found & either(nullable=True) if self.types.get(name) == "boolean" else found
+            )
+        return self._universes[name]
+
+    def stream(self, ref: str, path: Path) -> tuple[Stream | None, list[Problem]]:
+        """A stream, whoever its rows belong to."""
+        if ref in self.streams:
+            return self.streams[ref], []
+        return self.linked_stream(ref, path)
 
     def linked_stream(self, ref: str, path: Path) -> tuple[Stream | None, list[Problem]]:
         """A stream whose rows belong to profiles."""
@@ -89,6 +121,13 @@ class World:
             return []
         return [Problem(path, f"there is no field or trait {name!r}", did_you_mean(name, self.types))]
 
+    def segment_problems(self, name: str, path: Path) -> list[Problem]:
+        """A name of a segment that leads nowhere."""
+        segments = self.project.segments
+        if name in segments or not self.complete("segments"):
+            return []
+        return [Problem(path, f"there is no segment {name!r}", did_you_mean(name, segments))]
+
     def no_column(self, stream: Stream, column: str, path: Path, *, at_key: bool = False) -> Problem:
         """The problem that a stream lacks a column."""
         hint = did_you_mean(column, stream.columns)
@@ -100,3 +139,25 @@ class World:
 
 
 _TIME = "add 'time: <a timestamp column>' to the stream"
+
+
+def zone_of(name: str) -> ZoneInfo | None:
+    """A time zone by its name; None when there is none of it."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        return None
+
+
+def _universe(trait: Trait) -> Possible:
+    """What a trait can be by its type."""
+    never = trait.type in ("count", "distinct_count", "exists")
+    possible = NEVER_MISSING if never or trait.default is not None else Possible()
+    if trait.type in ("count", "distinct_count", "days_since_last", "days_since_first"):
+        spans = span(before(0), HIGHEST)
+    elif trait.type == "quantile":
+        spans = points(range(1, trait.buckets + 1))
+    else:
+        return possible
+    default = points([trait.default]) if isinstance(trait.default, int) else ()
+    return possible & among(union((*spans, *default)), nullable=True)

@@ -3,195 +3,210 @@
 
 from __future__ import annotations
 
-from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import ConfigurationError
 from cdp_provider.core.profiles.build import TABLE as PROFILES
-from cdp_provider.core.profiles.filters import Params, compile_comparison
-from cdp_provider.core.profiles.scan import Scans, filtered
 from cdp_provider.core.project.conditions import (
+    AccountIs,
+    AccountMembers,
     AllOf,
     AnyOf,
-    Comparison,
+    ConsentIs,
     EventCount,
+    Funnel,
     InSegment,
+    InSplit,
+    Near,
     NoneOf,
+    Related,
+    Sql,
     TraitIs,
 )
 from cdp_provider.core.project.typing import trait_types
+from cdp_provider.core.segments.columns import Columns, Expr, both, either, negated
+from cdp_provider.core.segments.events import event_sql
+from cdp_provider.core.segments.funnel import funnel_sql
+from cdp_provider.core.segments.narrow import limited
+from cdp_provider.core.segments.own_sql import own_condition_sql
+from cdp_provider.core.segments.related import related_sql
+from cdp_provider.core.segments.splits import group_column
+from cdp_provider.core.segments.tree import ordered, preceding, suppressing
+from cdp_provider.core.segments.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Sequence
 
-    from cdp_provider.core.profiles.filters import Query
+    from cdp_provider.core.profiles.facts import Facts
+    from cdp_provider.core.profiles.params import Query
     from cdp_provider.core.project.conditions import Condition
-    from cdp_provider.core.project.model import Segment
+    from cdp_provider.core.project.model import Segment, Segmentation
     from cdp_provider.core.project.profiles import Profiles
-    from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.warehouse import Warehouse
 
 
 def segments_query(
     warehouse: Warehouse,
-    segments: Sequence[Segment],
+    segmentation: Segmentation,
     profiles: Profiles,
-    streams: Sequence[Stream],
-    now: datetime,
-    present: Callable[[str], Collection[str]],
+    facts: Facts,
 ) -> Query:
     """The statement whose result is one row ``(segment, profile_id)`` per member of each segment.
 
-    :param segments: with all those that they refer to, in any order.
-    :param now: the end of the window; only rows of streams before it, or without a time, count.
-    :param present: gives the columns of a stream's view, none where it does not exist.
+    :param segmentation: its segments with all those that they refer to, in any order.
+    :param facts: about the profiles' rows, as of now; not asked for its relations before.
     :raises ConfigurationError: a condition names what is not there or does not suit its type, or segments
         refer to each other in a circle.
     """
-    params = Params(warehouse, now)
-    if not segments:
+    compiler = _Compiler(segmentation, profiles, facts)
+    if not segmentation.segments:
         nobody = {"segment": "string", "profile_id": "integer"}
         columns = ", ".join(
             f"cast(null as {warehouse.types[kind]}) as {name}" for name, kind in nobody.items()
         )
-        return params.query(f"select {columns} where 1 = 0")
-    by_ref = {stream.ref: stream for stream in streams}
-    compiler = _Compiler(Scans(params, by_ref, present), trait_types(profiles, by_ref))
-    levels = [
-        [(compiler.flag(segment.name), compiler.condition(segment.where)) for segment in level]
-        for level in _levels(segments)
-    ]
-    relations = [*compiler.relations()]
-    below = '"_facts"'
-    for number, level in enumerate(levels):
-        flags = ", ".join(f"{condition} as {flag}" for flag, condition in level)
-        # Without a barrier a planner may write a shared segment's condition out wherever it is referred to.
-        barrier = "materialized " if number < len(levels) - 1 else ""
-        relations.append(f'"_level_{number}" as {barrier}(select *, {flags} from {below})')
-        below = f'"_level_{number}"'
+        return facts.params.query(f"select {columns} where 1 = 0")
+    relations, last = compiler.relations()
     names = ", ".join(
-        f"case when {compiler.flag(segment.name)} then {params.bind(segment.name, 'string')} end"
-        for segment in segments
+        f"case when {compiler.flags[segment.name].sql} then {facts.params.bind(segment.name, 'string')} end"
+        for segment in segmentation.segments
     )
-    return params.query(
+    return facts.params.query(
         f"with {', '.join(relations)} select segment, profile_id"
-        f" from (select profile_id, unnest(array[{names}]) as segment from {below}) pairs"
+        f" from (select profile_id, unnest(array[{names}]) as segment from {last}) pairs"
         " where segment is not null"
     )
 
 
-def referred(condition: Condition) -> Iterator[str]:
-    """Names of the segments that a condition refers to."""
-    match condition:
-        case InSegment():
-            yield condition.segment
-        case AllOf(all=parts) | AnyOf(any=parts) | NoneOf(none=parts):
-            for part in parts:
-                yield from referred(part)
+def condition_query(
+    warehouse: Warehouse,  # noqa: ARG001 - as of segments_query
+    segmentation: Segmentation,
+    profiles: Profiles,
+    facts: Facts,
+    conditions: Sequence[Condition],
+) -> Query:
+    """The statement whose result has a row per profile: ``profile_id``, and for each of the conditions
+    whether it holds, ``c0``, ``c1`` and so on.
 
+    Parameters and errors are those of :func:`segments_query`.
 
-def traits_of(condition: Condition) -> Iterator[str]:
-    """Names of the traits and fields that a condition compares."""
-    match condition:
-        case TraitIs():
-            yield condition.trait
-        case AllOf(all=parts) | AnyOf(any=parts) | NoneOf(none=parts):
-            for part in parts:
-                yield from traits_of(part)
-
-
-def _levels(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Segments that refer to none, then those that refer only to these, and so on."""
-    by_name = {segment.name: segment for segment in segments}
-    graph = {segment.name: set(referred(segment.where)) for segment in segments}
-    for name, others in graph.items():
-        if unknown := sorted(others - by_name.keys()):
-            msg = (
-                f"the segment {name} refers to {', '.join(unknown)}, which is no segment here;"
-                f" it may be one of {', '.join(by_name)}"
-            )
-            raise ConfigurationError(msg)
-    sorter = TopologicalSorter(graph)
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        # The sorter names each node before the one that depends on it.
-        path = " -> ".join(reversed(error.args[1]))
-        msg = f"segments refer to each other in a circle: {path}; take one of these references out"
-        raise ConfigurationError(msg) from None
-    levels = []
-    while sorter.is_active():
-        ready = sorter.get_ready()
-        levels.append([by_name[name] for name in ready])
-        sorter.done(*ready)
-    return levels
+    :param conditions: they may refer to what the segmentation has.
+    """
+    compiler = _Compiler(segmentation, profiles, facts)
+    found = [compiler.condition(condition) for condition in conditions]
+    relations, last = compiler.relations()
+    chosen = ", ".join(["profile_id", *(f"{expr.sql} as c{number}" for number, expr in enumerate(found))])
+    return facts.params.query(f"with {', '.join(relations)} select {chosen} from {last}")
 
 
 class _Compiler:
-    """Turns conditions into SQL over the relation ``_facts``: one row per profile, all they ask for."""
+    """Turns the conditions of a segmentation into columns of one statement over the profiles."""
 
-    def __init__(self, scans: Scans, types: Mapping[str, str]) -> None:
-        self._scans = scans
-        self._types = types
-        self._traits: dict[str, None] = {}
-        self._counts: dict[str, str] = {}
-        self._flags: dict[str, str] = {}
+    def __init__(self, segmentation: Segmentation, profiles: Profiles, facts: Facts) -> None:
+        self._segmentation = segmentation
+        self._profiles = profiles
+        self._facts = facts
+        self._columns = Columns()
+        self._values = Values(
+            profiles, segmentation.consent, trait_types(profiles, facts.streams), facts.params, self._columns
+        )
+        self._splits = {split.name: split for split in segmentation.splits}
+        self._groups: dict[str, Expr] = {}
+        self._candidates: dict[str, Expr] = {}
+        #: Who belongs to each segment in the end.
+        self.flags: dict[str, Expr] = {}
+        for segment in ordered(segmentation):
+            self.flags[segment.name] = self._columns.store(self._members(segment))
 
-    def flag(self, segment: str) -> str:
-        """The column that says who is in a segment. Names of projects never begin with an underscore."""
-        return self._flags.setdefault(segment, f'"_s{len(self._flags)}"')
+    def relations(self) -> tuple[list[str], str]:
+        """Common table expressions, and the name of the last; ask for them when everything is compiled."""
+        relations = self._facts.relations()
+        source = f"{self._facts.params.warehouse.table(PROFILES)} p{self._facts.joins('p.profile_id')}"
+        own, last = self._columns.relations(source + self._values.joins())
+        return [*relations, *own], last
 
-    def condition(self, condition: Condition) -> str:
+    def condition(self, condition: Condition) -> Expr:
         """SQL that is true or false for every profile, never NULL."""
         match condition:
             case AllOf():
-                return f"({' and '.join(map(self.condition, condition.all))})"
+                return both(*map(self.condition, condition.all))
             case AnyOf():
-                return f"({' or '.join(map(self.condition, condition.any))})"
+                return either(*map(self.condition, condition.any))
             case NoneOf():
-                return f"not ({' or '.join(map(self.condition, condition.none))})"
+                return negated(either(*map(self.condition, condition.none)))
             case InSegment():
-                return self.flag(condition.segment)
-            case TraitIs():
-                return self._trait(condition)
+                return self._flag(condition.segment)
+            case InSplit():
+                return self._in_split(condition)
+            case AccountMembers():
+                return self._members_of_account(condition)
+            case TraitIs() | AccountIs() | ConsentIs() | Near():
+                return self._values.condition(condition)
+        return self._of_rows(condition)
+
+    def _of_rows(self, condition: EventCount | Funnel | Related | Sql) -> Expr:
+        match condition:
             case EventCount():
-                return self._event_count(condition)
-
-    def relations(self) -> list[str]:
-        """Common table expressions up to ``_facts``; ask for them when all conditions are compiled."""
-        warehouse = self._scans.params.warehouse
-        chosen = ["p.profile_id", *(f"p.{warehouse.quote(name)}" for name in self._traits)]
-        chosen += [f"coalesce({sql}, 0) as {name}" for sql, name in self._counts.items()]
-        source = f"{warehouse.table(PROFILES)} p{self._scans.joins('p.profile_id')}"
-        return [*self._scans.relations(), f'"_facts" as (select {", ".join(chosen)} from {source})']
-
-    def _trait(self, condition: TraitIs) -> str:
-        name = condition.trait
-        if name not in self._types:
-            msg = f"a condition names the trait {name!r}; the profile has {', '.join(self._types) or 'none'}"
-            raise ConfigurationError(msg)
-        self._traits[name] = None
-        params = self._scans.params
-        column = params.warehouse.quote(name)
-        return compile_comparison(column, self._types[name], condition, params, f"trait {name}")
-
-    def _event_count(self, condition: EventCount) -> str:
-        scan, params = self._scans.of(condition.stream), self._scans.params
-        conditions = scan.conditions(condition.where, condition.within_last)
-        if condition.event is not None:
-            if scan.stream.event is None:
-                msg = (
-                    f"a condition counts the event {condition.event!r} of {condition.stream}, a stream that"
-                    " declares no `event:` column; declare it, or use `where` on a column"
+                return Expr(event_sql(condition, self._facts, lambda sql: self._columns.read(sql).sql))
+            case Funnel():
+                return self._columns.read(funnel_sql(condition, self._facts))
+            case Related():
+                return self._columns.read(
+                    related_sql(condition, self._facts, lambda name: self._values.trait(name).sql)
                 )
-                raise ConfigurationError(msg)
-            named = {scan.stream.event: Comparison(is_=condition.event)}
-            conditions += scan.conditions(named, None)
-        total = scan.aggregate("count(*)" + filtered(conditions))
-        count = self._counts.setdefault(total, f'"_n{len(self._counts)}"')
-        bounds = (("=", condition.exactly), (">=", condition.at_least), ("<=", condition.at_most))
-        held = [
-            f"{count} {sign} {params.bind(bound, 'integer')}" for sign, bound in bounds if bound is not None
-        ]
-        return f"({' and '.join(held)})" if held else f"{count} > 0"
+            case Sql():
+                return self._columns.read(own_condition_sql(condition, self._facts))
+
+    def _members(self, segment: Segment) -> Expr:
+        """Who belongs to a segment in the end; all that it refers to is decided."""
+        found = self.condition(segment.where)
+        against = [*suppressing(segment.name, self._segmentation), *segment.but_not]
+        if against:
+            found = both(found, *self._none(self._flag(name) for name in against))
+        if any(segment.name in names for names in self._segmentation.exclusive.values()):
+            self._candidates[segment.name] = found = self._columns.store(found)
+            found = both(found, *self._none(self._candidates[name] for name in self._before(segment)))
+        if segment.limit is not None:
+            found = limited(found, segment.limit, self._values.trait, self._values.order, self._columns)
+        return found
+
+    def _before(self, segment: Segment) -> list[str]:
+        return preceding(segment.name, self._segmentation)
+
+    def _none(self, parts: Iterable[Expr]) -> list[Expr]:
+        found = list(dict.fromkeys(parts))
+        return [negated(either(*found))] if found else []
+
+    def _flag(self, segment: str) -> Expr:
+        if segment not in self.flags:
+            msg = (
+                f"a condition refers to {segment}, which is no segment here; it may be one of"
+                f" {', '.join(self.flags) or 'none'}"
+            )
+            raise ConfigurationError(msg)
+        return self.flags[segment]
+
+    def _in_split(self, condition: InSplit) -> Expr:
+        split = self._splits.get(condition.split)
+        if split is None or condition.group not in split.groups:
+            known = ", ".join(f"{s.name}: {' or '.join(s.groups)}" for s in self._splits.values())
+            msg = (
+                f"a condition names the group {condition.group} of the split {condition.split}, which is not"
+                f" there; there are {known or 'no splits'}"
+            )
+            raise ConfigurationError(msg)
+        if split.name not in self._groups:
+            members = self._flag(split.segment) if split.segment is not None else None
+            strata = [self._values.trait(name) for name in split.stratify]
+            self._groups[split.name] = group_column(split, members, strata, self._columns, self._facts.params)
+        group = self._groups[split.name]
+        return Expr(
+            f"coalesce({group.sql} = {list(split.groups).index(condition.group)}, false)", group.level
+        )
+
+    def _members_of_account(self, condition: AccountMembers) -> Expr:
+        key = self._values.account_key()
+        fulfils = self._columns.store(self.condition(condition.where))
+        function = "bool_and" if condition.members == "all" else "bool_or"
+        found = f"{function}({fulfils.sql}) over (partition by {key.sql})"
+        found = f"not {found}" if condition.members == "none" else found
+        return self._columns.store(Expr(f"({key.sql} is not null and {found})", fulfils.level))

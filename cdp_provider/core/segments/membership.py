@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import NotFoundError
 from cdp_provider.core.profiles.build import TABLE as PROFILES
+from cdp_provider.core.profiles.kept import kept_facts
+from cdp_provider.core.profiles.params import Params
 from cdp_provider.core.runs import advance, reported, superseded
-from cdp_provider.core.segments.compile import segments_query, traits_of
+from cdp_provider.core.segments.compile import segments_query
+from cdp_provider.core.segments.sizes import note_overlap, note_sizes
+from cdp_provider.core.segments.tree import compared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cdp_provider.core.project.model import Segment
+    from cdp_provider.core.project.model import Segmentation
     from cdp_provider.core.project.profiles import Profiles
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Run
@@ -36,12 +40,12 @@ _CHANGE = """
 
 def build_segments(
     warehouse: Warehouse,
-    segments: Sequence[Segment],
+    segmentation: Segmentation,
     profiles: Profiles,
     streams: Sequence[Stream],
     run: Run,
 ) -> Report:
-    """Bring ``memberships`` to the end of the run's window.
+    """Bring ``memberships``, ``segment_sizes`` and ``segment_overlap`` to the end of the run's window.
 
     Who newly belongs to a segment enters it at the end of the window, who no longer does leaves it then; a
     stay that goes on is not touched. The table after a run depends only on the state before the window and on
@@ -51,9 +55,9 @@ def build_segments(
     enters now. (``profile_redirect`` leads from the one to the other.) Members of a segment that the project
     no longer has leave it. Nothing happens when a newer window's memberships stand already.
 
-    :param segments: all segments of the project.
+    :param segmentation: all segments of the project, and what narrows them.
     :returns: a report of stage ``segments``: ``rows_in`` counts profiles, ``rows_out`` open stays; ``detail``
-        has ``sizes``, ``entered`` and ``left`` by segment.
+        has ``sizes``, ``entered`` and ``left`` by segment, and the ``unusual`` ones of these sizes.
     :raises ConfigurationError: a condition names what is not there, or segments refer to each other in a
         circle.
     :raises NotFoundError: the profiles, or a stream that is not optional, are not there yet.
@@ -63,17 +67,19 @@ def build_segments(
         with session.lock("segments"):
             if superseded(session, report):
                 return report
-            require_profiles(session, segments)
-            _compute(session, segments, profiles, streams, run)
+            require_profiles(session, segmentation, profiles)
+            _compute(session, segmentation, profiles, streams, run)
             with session.transaction():
                 _apply(session, run)
-                _count(session, segments, report)
+                _count(session, segmentation, report)
+                if note_sizes(session, report) or session.scalar(f"select count(*) from {_CHANGES}"):
+                    note_overlap(session)
                 report.write(session)
                 advance(session, report)
     return report
 
 
-def require_profiles(session: Session, segments: Sequence[Segment]) -> None:
+def require_profiles(session: Session, segmentation: Segmentation, profiles: Profiles) -> None:
     """Check that the profiles have what the segments compare.
 
     :raises NotFoundError: the table, or a column of it, is missing.
@@ -82,8 +88,7 @@ def require_profiles(session: Session, segments: Sequence[Segment]) -> None:
     if not present:
         msg = f"the table {session.warehouse.table(PROFILES)} does not exist; run build_profiles first"
         raise NotFoundError(msg)
-    wanted = {trait for segment in segments for trait in traits_of(segment.where)}
-    if missing := sorted(wanted - present.keys()):
+    if missing := sorted(compared(segmentation, profiles) - present.keys()):
         msg = (
             f"the table {session.warehouse.table(PROFILES)} has no {', '.join(missing)}, which segments"
             " compare; declare it as a field or trait and run build_profiles again"
@@ -92,11 +97,13 @@ def require_profiles(session: Session, segments: Sequence[Segment]) -> None:
 
 
 def _compute(
-    session: Session, segments: Sequence[Segment], profiles: Profiles, streams: Sequence[Stream], run: Run
+    session: Session, segmentation: Segmentation, profiles: Profiles, streams: Sequence[Stream], run: Run
 ) -> None:
     """The slow part, outside the transaction: what has to change."""
     now = run.window.end
-    query = segments_query(session.warehouse, segments, profiles, streams, now, session.columns)
+    params = Params(session.warehouse, now, profiles.timezone)
+    facts = kept_facts(session, "segments", params, streams)
+    query = segments_query(session.warehouse, segmentation, profiles, facts)
     stays = (
         f"select segment, profile_id, entered_at, left_at from {session.warehouse.table('memberships')}"
         " where entered_at <= :now and (left_at is null or left_at = :now)"
@@ -139,14 +146,14 @@ def _apply(session: Session, run: Run) -> None:
     )
 
 
-def _count(session: Session, segments: Sequence[Segment], report: Report) -> None:
+def _count(session: Session, segmentation: Segmentation, report: Report) -> None:
     counted = session.fetch(
         "select segment, count(*) filter (where left_at is null), count(*) filter (where entered_at = :now),"
         f" count(*) filter (where left_at = :now) from {session.warehouse.table('memberships')}"
         " group by segment order by segment",
         {"now": report.run.window.end},
     )
-    names = [segment.name for segment in segments]
+    names = [segment.name for segment in segmentation.segments]
     for place, kind in enumerate(("sizes", "entered", "left"), start=1):
         # A segment that the project no longer has is worth a word only while somebody leaves it.
         found = {row[0]: row[place] for row in counted if row[0] in names or row[place]}

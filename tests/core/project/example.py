@@ -182,3 +182,17 @@ def faults(text: str) -> tuple[Fault, ...]:
     except ProjectError as error:
         return error.faults
     return ()
+
+
+def check_one_fault(good: str, old: str, new: str, pointed: str, path: str, message: str) -> None:
+    """A good project with one replacement has exactly one fault: in `path`, at the text `pointed`."""
+    assert good.count(old) >= 1
+    start = good.index(old)
+    text = good[:start] + new + good[start + len(old) :]
+    found = faults(text)
+    assert [(fault.path, message in fault.message) for fault in found] == [(path, True)], [*map(str, found)]
+    position = text.index(pointed, max(text.rfind("\n", 0, start), 0) if new else 0)
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    assert (found[0].line, found[0].column) == (line, column), str(found[0])
+    assert found[0].file == "cdp.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from cdp_provider.core.project.faults import ProjectError
 from cdp_provider.core.project.loader import load
-from tests.core.project.example import GOOD, KINDS, ApiOptions, CursorPaging, MailOptions, faults, load_text
+from tests.core.project.example import (
+    GOOD,
+    KINDS,
+    ApiOptions,
+    CursorPaging,
+    MailOptions,
+    check_one_fault,
+    faults,
+    load_text,
+)
 
 
 def test_a_good_project_has_no_faults():
@@ -50,7 +59,7 @@ def test_constants_take_the_type_of_what_they_are_compared_with():
     assert reachable.segment == "reachable"
     assert type(spent.at_least) is Decimal
     assert born.before == date(2000, 1, 1)
-    assert last_seen.after == datetime(2026, 1, 1, tzinfo=UTC)
+    assert last_seen.after == date(2026, 1, 1)
     assert orders.where["price"].between == (Decimal(1), Decimal("99.5"))
     assert type(project.profiles.traits["spent"].where["price"].more_than) is Decimal
     assert project.segments["reachable"].where.is_ is True
@@ -76,16 +85,7 @@ ONE_FAULT = yaml.safe_load((Path(__file__).parent / "one_fault.yaml").read_text(
 
 @pytest.mark.parametrize(("old", "new", "pointed", "path", "message"), ONE_FAULT)
 def test_one_fault_at_its_place(old: str, new: str, pointed: str, path: str, message: str):
-    assert GOOD.count(old) >= 1
-    start = GOOD.index(old)
-    text = GOOD[:start] + new + GOOD[start + len(old) :]
-    found = faults(text)
-    assert [(fault.path, message in fault.message) for fault in found] == [(path, True)], [*map(str, found)]
-    position = text.index(pointed, max(text.rfind("\n", 0, start), 0) if new else 0)
-    line = text.count("\n", 0, position) + 1
-    column = position - text.rfind("\n", 0, position)
-    assert (found[0].line, found[0].column) == (line, column), str(found[0])
-    assert found[0].file == "cdp.yaml"
+    check_one_fault(GOOD, old, new, pointed, path, message)
 
 
 @pytest.mark.parametrize(

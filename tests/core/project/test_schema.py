@@ -4,22 +4,28 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 
+from cdp_provider.core.project.document import Document
 from cdp_provider.core.project.schema import json_schema
 from tests.core.project.example import GOOD, KINDS, load_text
+from tests.core.project.language import LANGUAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from jsonschema import ValidationError
 
 SCHEMA = json_schema(KINDS)
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 
 def as_json(text: str) -> Any:
-    """As an editor sees the file: dates are text."""
-    return json.loads(json.dumps(yaml.safe_load(text), default=str))
+    """As an editor sees the file: dates are text, and so is the key `on`."""
+    return json.loads(json.dumps(Document(text, "f").value, default=str))
 
 
 def test_the_schema_is_valid_and_accepts_the_good_project():
@@ -83,3 +89,45 @@ def test_misspelt_keys_and_values_are_marked(old: str, new: str, place: list[str
 def test_a_misspelt_operator_in_a_segment_is_marked():
     broken = as_json(GOOD.replace("at_least: 500", "at_lest: 500"))
     assert list(VALIDATOR.iter_errors(broken))
+
+
+def test_all_of_the_language_is_accepted():
+    assert [error.message for error in VALIDATOR.iter_errors(as_json(LANGUAGE))] == []
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        "segments:\nsplits:\nexclusive:\nsuppression:\n",
+        "  accounts:\n    key: country\n    traits:\n",
+        "  history:\n",
+    ],
+)
+def test_empty_sections_of_the_language_are_accepted_by_both(empty: str):
+    start = "profiles:\n  fields:\n    country: {from: [crm.customers.country]}\n"
+    text = GOOD[: GOOD.index("profiles:")] + (start + empty if empty[0] == " " else empty)
+    assert load_text(text)
+    assert [error.message for error in VALIDATOR.iter_errors(as_json(text))] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("order: descending", "order: down", ["profiles", "traits", "decile", "order"]),
+        ("    key: country\n", "    kye: country\n", ["profiles", "accounts"]),
+        ("stratify: [country]", "strtify: [country]", ["splits", "spring"]),
+        ("offers: [abandoned, careful]", "offers: abandoned", ["exclusive", "offers"]),
+        ("ties: include", "ties: all", ["segments", "vip", "limit", "ties"]),
+        ("except: [staff]", "but_not: [staff]", ["segments", "vip"]),
+    ],
+)
+def test_misspelt_keys_of_the_language_are_marked(old: str, new: str, place: list[str]):
+    errors = list(VALIDATOR.iter_errors(as_json(LANGUAGE.replace(old, new, 1))))
+    assert place in [list(error.absolute_path) for error in _deep(errors)]
+
+
+def _deep(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
+    """The errors and those within them: what may be absent is a choice between nothing and a model."""
+    for error in errors:
+        yield error
+        yield from _deep(error.context or ())

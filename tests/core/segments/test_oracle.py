@@ -1,113 +1,140 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random condition trees over random worlds: memberships equal a calculation profile by profile."""
+"""Random segmentations over random worlds: memberships equal a calculation profile by profile."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdp_provider.core.profiles.build import build_profiles
-from cdp_provider.core.project.conditions import AllOf, AnyOf, EventCount, InSegment, NoneOf, TraitIs
-from cdp_provider.core.project.model import Segment
-from cdp_provider.core.project.profiles import ProfileField, Profiles, Trait
+from cdp_provider.core.project.conditions import InSplit
+from cdp_provider.core.project.model import Segment, Segmentation, Split
+from cdp_provider.core.project.profiles import ProfileField, Profiles
 from cdp_provider.core.segments.membership import build_segments
-from tests.core.profiles.strategies import DURATIONS, VALUES, columns_of, filters, operators, worlds
-from tests.core.profiles.world import NOW, STREAMS, put, run
+from tests.core.profiles.oracle import Oracle
+from tests.core.profiles.strategies import ZONES, worlds
+from tests.core.profiles.test_oracle import engine, settings_of  # noqa: F401 - a fixture
+from tests.core.profiles.world import NOW, STREAMS, Row, clear, put, run
 from tests.core.segments.oracle import World
+from tests.core.segments.strategies import CONSENT, DIVIDED, OWN_SQL, PROFILES, leaves, segmentations
 
-LAST = {
-    "string": "s",
-    "integer": "i",
-    "number": "n",
-    "decimal": "d",
-    "boolean": "b",
-    "date": "day",
-    "timestamp": "t",
-}
-PROFILES = Profiles(
-    fields={"text": ProfileField(sources=["crm.people.s", "web.events.s"], keep="source_priority")},
-    traits={
-        f"last_{kind}": Trait(type="last", stream="web.events", column=column)
-        for kind, column in LAST.items()
-    },
-)
-TYPES = {"text": "string"} | {f"last_{kind}": kind for kind in LAST}
+if TYPE_CHECKING:
+    from cdp_provider.core.warehouse import Warehouse
 
 
-@st.composite
-def comparisons(draw: st.DrawFn) -> TraitIs:
-    trait = draw(st.sampled_from(sorted(TYPES)))
-    return TraitIs(trait=trait, **draw(operators(TYPES[trait])))
-
-
-@st.composite
-def counts(draw: st.DrawFn) -> EventCount:
-    stream = draw(st.sampled_from(STREAMS))
-    bounds: dict[str, Any] = draw(
-        st.sampled_from(
-            [
-                {},
-                {"exactly": 0},
-                {"exactly": 1},
-                {"at_least": 2},
-                {"at_most": 1},
-                {"at_least": 1, "at_most": 2},
-            ]
-        )
-    )
-    return EventCount(
-        stream=stream.ref,
-        event=draw(st.none() | st.sampled_from(VALUES["string"])) if stream.event else None,
-        where=draw(filters(columns_of(stream.ref))),
-        within_last=draw(st.none() | st.sampled_from(DURATIONS)) if stream.time else None,
-        **bounds,
-    )
-
-
-def conditions(others: list[str]) -> st.SearchStrategy[Any]:
-    leaves = comparisons() | counts()
-    if others:
-        leaves |= st.builds(InSegment, segment=st.sampled_from(others))
-
-    def grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-        parts = st.lists(inner, min_size=1, max_size=3).map(tuple)
-        return st.builds(AllOf, all=parts) | st.builds(AnyOf, any=parts) | st.builds(NoneOf, none=parts)
-
-    return st.recursive(leaves, grown, max_leaves=6)
-
-
-@st.composite
-def projects(draw: st.DrawFn) -> list[Segment]:
-    """Segments that refer to earlier ones, in any order."""
-    names = [f"segment_{number}" for number in range(draw(st.integers(1, 8)))]
-    segments = [Segment(name=name, where=draw(conditions(names[:n]))) for n, name in enumerate(names)]
-    return draw(st.permutations(segments))
-
-
-@settings(
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-    ],
-)
-@given(world=worlds(), segments=projects())
-def test_memberships_equal_a_calculation_profile_by_profile(warehouse, world, segments):
-    rows, people = world
-    put(warehouse, rows, people)
-    build_profiles(warehouse, PROFILES, STREAMS, run())
-    report = build_segments(warehouse, segments, PROFILES, STREAMS, run())
-    expected = World(rows, people, PROFILES, segments, NOW).members()
+def members(warehouse: Warehouse, segmentation: Segmentation, profiles: Profiles) -> set[tuple[str, int]]:
+    """Who belongs where, as if nobody ever had; nothing of the build stays."""
     with warehouse.session() as session:
-        # Every example is another try of the same window, so nothing but its own answer may be left.
+        for table in ("memberships", "segment_sizes", "progress"):
+            session.execute(f"delete from {warehouse.table(table)}")
+    report = build_segments(warehouse, segmentation, profiles, STREAMS, run())
+    with warehouse.session() as session:
         stays = session.fetch(
             f"select segment, profile_id, entered_at, left_at from {warehouse.table('memberships')}"
         )
-    assert {stay[:2] for stay in stays} == expected
-    assert len(stays) == len(expected)
     assert {stay[2:] for stay in stays} <= {(NOW, None)}
-    assert report.rows_out == len(expected)
+    assert report.rows_out == len(stays) == len({stay[:2] for stay in stays})
+    return {stay[:2] for stay in stays}
+
+
+def chance(
+    warehouse: Warehouse, divided: Segmentation, profiles: Profiles
+) -> dict[tuple[str, str], set[int]]:
+    """Whom each split puts into each of its groups."""
+    found = members(warehouse, divided, profiles)
+    return {
+        (segment.where.split, segment.where.group): {p for name, p in found if name == segment.name}
+        for segment in divided.segments
+    }
+
+
+@settings_of(10)
+@given(
+    world=worlds(), conditions=st.lists(leaves([], []), min_size=20, max_size=20), zone=st.sampled_from(ZONES)
+)
+def test_conditions_equal_a_calculation_profile_by_profile(engine, world, conditions, zone):  # noqa: F811
+    rows, people = world
+    profiles = PROFILES.model_copy(update={"timezone": zone})
+    clear(engine)
+    put(engine, rows, people)
+    build_profiles(engine, profiles, STREAMS, run())
+    segments = tuple(Segment(name=f"segment_{n}", where=c) for n, c in enumerate(conditions))
+    segmentation = Segmentation(segments=segments, consent=CONSENT)
+    expected = World(Oracle(rows, people, profiles, NOW), segmentation, {}, OWN_SQL).members()
+    found = members(engine, segmentation, profiles)
+    wrong = {name for name, _ in found ^ expected}
+    assert {s.name: s.where for s in segments if s.name in wrong} == {}
+    assert found == expected
+
+
+@settings_of(10)
+@given(world=worlds(), segmentation=segmentations())
+def test_memberships_equal_a_calculation_profile_by_profile(engine, world, segmentation):  # noqa: F811
+    rows, people = world
+    clear(engine)
+    put(engine, rows, people)
+    build_profiles(engine, PROFILES, STREAMS, run())
+    splits = chance(engine, DIVIDED, PROFILES)
+    expected = World(Oracle(rows, people, PROFILES, NOW), segmentation, splits, OWN_SQL).members()
+    assert members(engine, segmentation, PROFILES) == expected
+
+
+MANY = 20_000
+BY_COUNTRY = Profiles(fields={"country": ProfileField(sources=["old.list.s"])})
+
+
+def divided(**groups: str) -> Segmentation:
+    """By chance, and with exact shares within countries."""
+    splits = (
+        Split(name="free", groups=groups, salt="spring"),
+        Split(name="exact", groups=groups, stratify=("country",)),
+    )
+    segments = tuple(
+        Segment(name=f"{split.name}_{group}", where=InSplit(split=split.name, group=group))
+        for split in splits
+        for group in groups
+    )
+    return Segmentation(segments=segments, splits=splits)
+
+
+@pytest.fixture(scope="module")
+def draws() -> dict[str, dict[tuple[str, str], set[int]]]:
+    """What each engine drew, to be held against the other's."""
+    return {}
+
+
+def test_splits(engine, draws):  # noqa: F811
+    clear(engine)
+    country = {n: ("DE", "AT", "CH", None)[n % 7 % 4] for n in range(1, MANY + 1)}
+    put(
+        engine,
+        [Row("old.list", n, {"s": named}, 1, 1, n) for n, named in country.items()],
+        {n: n for n in country},
+    )
+    build_profiles(engine, BY_COUNTRY, STREAMS, run())
+    before = chance(engine, divided(mail="45 %", letter="45 %", holdout="5 %"), BY_COUNTRY)
+    for split in ("free", "exact"):
+        drawn = [before[split, group] for group in ("mail", "letter", "holdout")]
+        assert sum(map(len, drawn)) == len(set().union(*drawn))
+    for group, share in (("mail", 0.45), ("letter", 0.45), ("holdout", 0.05)):
+        # 5 standard deviations of as many throws of a coin of that share
+        assert abs(len(before["free", group]) - share * MANY) < 5 * (MANY * share * (1 - share)) ** 0.5
+        for named in set(country.values()):
+            stratum = {n for n in country if country[n] == named}
+            assert abs(len(before["exact", group] & stratum) - share * len(stratum)) <= 1
+
+    # Nobody comes to the share that shrinks, nobody leaves nobody's part, and no one moves between the others.
+    after = chance(engine, divided(mail="25 %", letter="45 %", holdout="5 %"), BY_COUNTRY)
+    moves = {(group_of(before, n), group_of(after, n)) for n in country}
+    moves -= {(group, group) for group in ("mail", "letter", "holdout", None)}
+    assert moves == {("mail", "letter"), ("mail", "holdout"), ("mail", None), ("letter", None), ("holdout", None)}
+
+    draws[engine.engine] = before
+    assert all(drawn == before for drawn in draws.values())
+
+
+def group_of(drawn: dict[tuple[str, str], set[int]], profile: int) -> str | None:
+    return next((group for (split, group), ids in drawn.items() if split == "free" and profile in ids), None)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions about one segment: what decides it, and as of when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdp_provider.core.exceptions import NotFoundError
+from cdp_provider.core.profiles.facts import Facts
+from cdp_provider.core.profiles.linked import RawRows
+from cdp_provider.core.profiles.params import Params
+from cdp_provider.core.segments.tree import references, splits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from cdp_provider.core.project.model import Segment, Segmentation
+    from cdp_provider.core.project.profiles import Profiles
+    from cdp_provider.core.project.streams import Stream
+    from cdp_provider.core.warehouse import Session
+
+
+def reach(segment: Segment, segmentation: Segmentation) -> Segmentation:
+    """Only what it takes to decide one segment, which need not be of the segmentation yet."""
+    known = {other.name: other for other in segmentation.segments} | {segment.name: segment}
+    needed, used, waiting = {segment.name: segment}, set[str](), [segment]
+    while waiting:
+        found = waiting.pop()
+        used.update(splits_of(found.where))
+        # A name that is unknown is for the compiler to refuse.
+        fresh = {name: known[name] for name in references(found, segmentation) if name in known}
+        waiting += [other for name, other in fresh.items() if name not in needed]
+        needed |= fresh
+    return segmentation.model_copy(
+        update={
+            "segments": tuple(needed.values()),
+            "splits": tuple(split for split in segmentation.splits if split.name in used),
+            "exclusive": {
+                name: kept
+                for name, names in segmentation.exclusive.items()
+                if len(kept := tuple(other for other in names if other in needed)) > 1
+            },
+            "suppression": tuple(name for name in segmentation.suppression if name in needed),
+        }
+    )
+
+
+def standing(session: Session) -> datetime:
+    """The moment that the table ``profiles`` speaks of.
+
+    :raises NotFoundError: it is not there, or holds nobody.
+    """
+    profiles = session.warehouse.table("profiles")
+    moment = session.scalar(f'select max("_as_of") from {profiles}')
+    if moment is None:
+        msg = f"the table {profiles} holds nobody; run build_profiles first"
+        raise NotFoundError(msg)
+    found: datetime = moment
+    return found
+
+
+def asking(session: Session, profiles: Profiles, streams: Sequence[Stream], now: datetime) -> Facts:
+    """Facts for one question, from the raw rows: nothing is written, and any moment can be asked about."""
+    params = Params(session.warehouse, now, profiles.timezone)
+    return Facts(params, {stream.ref: stream for stream in streams}, RawRows(session, params))
