@@ -158,9 +158,11 @@ def whole_project() -> dict[str, Any]:
         "related": {
             "related": "till.orders",
             "where": {"status": "paid"},
-            "having": [{"related": "web.events", "on": {"product_id": "status"}, "where": {"event": "Viewed"}}],
+            "having": [
+                {"related": "web.events", "on": {"product_id": "status"}, "where": {"event": "Viewed"}}
+            ],
         },
-        "account": {"account": "last_city", "is": "Berlin"},
+        "account": {"account": "last_city", "any_of": ["Aachen", "Berlin", "Celle"]},
         "colleagues": {"members": "any", "where": {"trait": "city", "is": "Berlin"}},
         "agreed": {"consent": "newsletter", "given": False},
         "near": {"near": [52.5, 13.4], "latitude": "orders", "longitude": "visits_30d", "kilometres": 50},
@@ -176,9 +178,14 @@ def whole_project() -> dict[str, Any]:
         "limit": {"count": 2, "by": "city", "per": "country", "ties": "include"},
         "except": ["c_is"],
     }
-    segments["outcast"] = {"where": {"trait": "often", "is": "paid"}}
-    project["splits"]["halves"] = {"groups": {"one": "50 %", "two": "50 %"}, "salt": "salt", "stratify": ["city"]}
-    project["exclusive"] = {"one_of": ["c_any_of", "c_contains"]}
+    unlike = [{"trait": "often", "is": "paid"}, {"trait": "city", "is": "Berlin"}]
+    segments["outcast"] = {"where": {"all": unlike}}
+    project["splits"]["halves"] = {
+        "groups": {"one": "50 %", "two": "50 %"},
+        "salt": "salt",
+        "stratify": ["city"],
+    }
+    project["exclusive"] = {"one_of": ["c_any_of", "c_happened"]}
     project["suppression"] = ["outcast"]
     project["consent"] = {"purposes": {"newsletter": "marketing_consent"}}
     return project
@@ -228,10 +235,11 @@ def hostile(rotation: int) -> list[tuple[Place, int]]:
 
     Names of files are left as they are: no such file is an error of its own.
     """
+    texts = [path for path, key in strings(whole_project()) if not key]
     places = [
         (path, number + rotation)
-        for number, (path, key) in enumerate(strings(whole_project()))
-        if not key and not (path[0] == "sources" and path[4:] == ("path",))
+        for number, path in enumerate(texts)
+        if not (path[0] == "sources" and path[4:] == ("path",))
     ]
     for _ in range(10):
         try:
@@ -279,6 +287,7 @@ def rows(stream: str, words: Words) -> Iterator[dict[str, Any]]:
     """Rows of a stream of which every text is a word; people are told apart by a letter behind it."""
     for n in range(len(words.words)):
         person, moment = f"{words[n]}u", (NOW - timedelta(days=n, hours=1)).isoformat()
+        later = (NOW - timedelta(days=n, minutes=30)).isoformat()
         match stream:
             case "crm.customers":
                 yield {
@@ -287,17 +296,18 @@ def rows(stream: str, words: Words) -> Iterator[dict[str, Any]]:
                     **{"marketing_consent": n % 2 == 0, "updated_at": moment},
                 }
             case "web.events":
-                for m in range(4):
+                told = [(n + 2 * m, n + 2 * m + 1) for m in range(4)]
+                for m, (event, product) in enumerate([*told, (n + 3, n)]):
                     yield {
-                        **{"messageId": f"{words[n]}{m}", "type": words[n + m], "event": words[n + 2 * m]},
-                        **{"userId": person, "anonymousId": f"{words[n]}a", "product_id": words[m]},
+                        **{"messageId": f"{words[n]}{m}", "type": words[product], "event": words[event]},
+                        **{"userId": person, "anonymousId": f"{words[n]}a", "product_id": words[product]},
                         **{"page": words[n + 5], "timestamp": moment, "price": m},
                     }
             case "till.orders":
                 for m in range(2):
                     yield {
-                        **{"order_id": f"{words[n]}{m}", "customer_id": person, "status": words[n + m]},
-                        **{"currency": words[n + 4 * m], "total": 10 * n + m, "ordered_at": moment},
+                        **{"order_id": f"{words[n]}{m}", "customer_id": person, "status": words[n + m + 3]},
+                        **{"currency": words[n + 4 * m], "total": 10 * n + m, "ordered_at": later},
                     }
 
 

@@ -159,7 +159,7 @@ class Members(Value):
                 )
                 tests.append(f"exists ({one})")
             else:
-                tests.append(f"coalesce({bound} = any({members}), false)")
+                tests.append(f"coalesce({self.params.warehouse.has_member(self.column, bound)}, false)")
         return f"({' or '.join(tests)})" if tests else "false"
 
 

@@ -26,6 +26,7 @@ from cdp_provider.core.project.conditions import (
 from cdp_provider.core.project.typing import trait_types
 from cdp_provider.core.segments.columns import Columns, Expr, both, either, negated
 from cdp_provider.core.segments.events import event_sql
+from cdp_provider.core.segments.flags import bits, words
 from cdp_provider.core.segments.funnel import funnel_sql
 from cdp_provider.core.segments.narrow import limited
 from cdp_provider.core.segments.own_sql import own_condition_sql
@@ -74,6 +75,22 @@ def segments_query(
         f"with {', '.join(relations)} select segment, profile_id"
         f" from (select profile_id, unnest(array[{names}]) as segment from {last}) pairs"
         " where segment is not null"
+    )
+
+
+def flags_query(segmentation: Segmentation, profiles: Profiles, facts: Facts) -> Query:
+    """The statement whose result has a row per profile: ``profile_id``, and whether it is in each of the
+    segments, as the bits of ``w0``, ``w1`` and so on. See :mod:`.flags`.
+
+    Parameters and errors are those of :func:`segments_query`.
+    """
+    compiler = _Compiler(segmentation, profiles, facts)
+    relations, last = compiler.relations()
+    names = [segment.name for segment in segmentation.segments]
+    integer = facts.params.warehouse.types["integer"]
+    chosen = words(bits(names), [compiler.flags[name].sql for name in names], integer)
+    return facts.params.query(
+        f"with {', '.join(relations)} select {', '.join(['profile_id', *chosen])} from {last}"
     )
 
 

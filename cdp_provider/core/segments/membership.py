@@ -11,7 +11,8 @@ from cdp_provider.core.profiles.build import TABLE as PROFILES
 from cdp_provider.core.profiles.kept import kept_facts
 from cdp_provider.core.profiles.params import Params
 from cdp_provider.core.runs import advance, reported, superseded
-from cdp_provider.core.segments.compile import segments_query
+from cdp_provider.core.segments import flags
+from cdp_provider.core.segments.compile import flags_query
 from cdp_provider.core.segments.sizes import note_overlap, note_sizes
 from cdp_provider.core.segments.tree import compared
 
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 
 _CHANGES = '"segments_changes"'
 
-#: What becomes of a stay in a segment. `stay` is one that was open before this window's end or that an
-#: earlier try of it began; `member` is who belongs there now. What such a try entered is withdrawn, and what
-#: it ended is reopened, as if it had never been.
+#: What becomes of a stay in a segment. `stay` is one that is open or that an earlier try of this window
+#: ended; `moved` is who belongs there now and did not, or the other way round. What such a try entered is
+#: withdrawn, and what it ended is reopened, as if it had never been.
 _CHANGE = """
-    case when stay.segment is null then 'enter'
-         when member.segment is null and stay.entered_at = :now then 'withdraw'
-         when member.segment is null and stay.left_at is null then 'leave'
-         when member.segment is not null and stay.left_at is not null then 'reopen' end
+    case when moved.member and stay.segment is null then 'enter'
+         when moved.member then 'reopen'
+         when stay.entered_at = :now then 'withdraw'
+         else 'leave' end
 """
 
 
@@ -68,12 +69,13 @@ def build_segments(
             if superseded(session, report):
                 return report
             require_profiles(session, segmentation, profiles)
-            _compute(session, segmentation, profiles, streams, run)
+            params = _compute(session, segmentation, profiles, streams, run)
             with session.transaction():
                 _apply(session, run)
+                flags.remember(session, names_of(segmentation), params)
                 _count(session, segmentation, report)
                 if note_sizes(session, report) or session.scalar(f"select count(*) from {_CHANGES}"):
-                    note_overlap(session)
+                    note_overlap(session, names_of(segmentation))
                 report.write(session)
                 advance(session, report)
     return report
@@ -98,26 +100,30 @@ def require_profiles(session: Session, segmentation: Segmentation, profiles: Pro
 
 def _compute(
     session: Session, segmentation: Segmentation, profiles: Profiles, streams: Sequence[Stream], run: Run
-) -> None:
+) -> Params:
     """The slow part, outside the transaction: what has to change."""
-    now = run.window.end
-    params = Params(session.warehouse, now, profiles.timezone)
+    params = Params(session.warehouse, run.window.end, profiles.timezone)
     facts = kept_facts(session, "segments", params, streams)
-    query = segments_query(session.warehouse, segmentation, profiles, facts)
+    query = flags_query(segmentation, profiles, facts)
+    moved = flags.changes(session, names_of(segmentation), query.sql, params)
     stays = (
         f"select segment, profile_id, entered_at, left_at from {session.warehouse.table('memberships')}"
         " where entered_at <= :now and (left_at is null or left_at = :now)"
     )
     session.execute(f"drop table if exists {_CHANGES}")
     session.execute(
-        f"create temporary table {_CHANGES} as select * from ("
-        "select coalesce(stay.segment, member.segment) as segment,"
-        f" coalesce(stay.profile_id, member.profile_id) as profile_id, stay.entered_at, {_CHANGE} as change"
-        f" from ({stays}) stay full join ({query.sql}) member"
-        " on member.segment = stay.segment and member.profile_id = stay.profile_id"
-        ") found where change is not null",
-        {**query.params, "now": now},
+        f"create temporary table {_CHANGES} as"
+        f" select moved.segment, moved.profile_id, stay.entered_at, {_CHANGE} as change"
+        f" from ({moved}) moved left join ({stays}) stay"
+        " on stay.segment = moved.segment and stay.profile_id = moved.profile_id",
+        {**params.query(moved).params, "now": run.window.end},
     )
+    return params
+
+
+def names_of(segmentation: Segmentation) -> list[str]:
+    """The segments' names, in the order of the project."""
+    return [segment.name for segment in segmentation.segments]
 
 
 def _apply(session: Session, run: Run) -> None:

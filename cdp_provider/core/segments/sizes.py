@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from cdp_provider.core.segments.flags import TABLE, Bit, bits
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -43,8 +45,6 @@ _SCHEMA = pa.schema(
 
 _OVERLAP = pa.schema({"segment": pa.string(), "other": pa.string(), "profiles": pa.int64()})
 
-#: Segments in one whole number; the engines' have a sign.
-_BITS = 62
 #: Sets of segments that are counted at a time: some tens of megabytes.
 _AT_A_TIME = 16_384
 
@@ -133,54 +133,35 @@ def _history(session: Session, report: Report) -> Mapping[str, list[int]]:
     return found
 
 
-def note_overlap(session: Session) -> None:
-    """Make ``segment_overlap`` speak of the open stays: how many profiles each two segments share.
+def note_overlap(session: Session, segments: Sequence[str]) -> None:
+    """Make ``segment_overlap`` speak of the flags that stand: how many profiles each two segments share.
 
     The warehouse gives each set of segments that profiles are in, as bits, and how many are in just these; a
     join of the stays with themselves would make a row for each pair of segments of each profile.
+
+    :param segments: in the order of their bits.
     """
-    warehouse = session.warehouse
-    table, stays = warehouse.table("segment_overlap"), warehouse.table("memberships")
-    names = sorted(
-        row[0] for row in session.fetch(f"select distinct segment from {stays} where left_at is null")
-    )
+    table = session.warehouse.table("segment_overlap")
     session.execute(f"delete from {table}")
-    shared = np.zeros((len(names), len(names)))
-    for bits, profiles in _sets(session, names) if len(names) > 1 else ():
-        shared += (bits * profiles[:, None]).T @ bits
-    pairs = [(one, other) for one, other in np.argwhere(np.triu(shared, 1)).tolist()]
-    lines = [
-        {"segment": names[one], "other": names[other], "profiles": int(shared[one, other])}
-        for one, other in pairs
-    ]
+    shared = np.zeros((len(segments), len(segments)))
+    for members, profiles in _sets(session, bits(segments)) if len(segments) > 1 else ():
+        shared += (members * profiles[:, None]).T @ members
+    lines = []
+    for one, other in np.argwhere(np.triu(shared, 1)).tolist():
+        first, second = sorted((segments[one], segments[other]))
+        lines.append({"segment": first, "other": second, "profiles": int(shared[one, other])})
     session.load(table, pa.Table.from_pylist(lines, _OVERLAP))
 
 
-def _sets(session: Session, names: Sequence[str]) -> Iterator[tuple[_Numbers, _Numbers]]:
-    """Sets of two segments and more, some at a time: a row of 0 and 1 each; how many are in just these."""
-    stays = session.warehouse.table("memberships")
-    places = [divmod(number, _BITS) for number in range(len(names))]
-    numbers = session.temp(
-        "segments_numbers",
-        pa.table(
-            {
-                "segment": pa.array(names, pa.string()),
-                "word": pa.array([word for word, _ in places], pa.int64()),
-                "bit": pa.array([1 << bit for _, bit in places], pa.int64()),
-            }
-        ),
-    )
-    words = [f"w{word}" for word in range(places[-1][0] + 1)]
-    of = ", ".join(
-        f"bit_or(case when n.word = {i} then n.bit else 0 end) as {w}" for i, w in enumerate(words)
-    )
+def _sets(session: Session, places: Sequence[Bit]) -> Iterator[tuple[_Numbers, _Numbers]]:
+    """Sets of segments, some at a time: a row of 0 and 1 each; how many profiles are in just these."""
+    words = [f"w{word}" for word in range(places[-1].word + 1)]
+    listed = ", ".join(words)
     found = session.arrow(
-        f"select {', '.join(words)}, count(*) as profiles from (select s.profile_id, {of} from {stays} s"
-        f" join {numbers} n on n.segment = s.segment where s.left_at is null"
-        f" group by s.profile_id having count(*) > 1) sets group by {', '.join(words)}"
+        f"select {listed}, count(*) as profiles from {session.warehouse.table(TABLE)} group by {listed}"
     )
     for part in found.to_batches(max_chunksize=_AT_A_TIME):
         columns = np.stack([part[word].to_numpy() for word in words], axis=1).astype("<i8")
-        bits = np.unpackbits(columns.view(np.uint8), axis=1, bitorder="little")
-        kept = [64 * word + bit for word, bit in places]
-        yield bits[:, kept].astype(np.float64), part["profiles"].to_numpy().astype(np.float64)
+        unpacked = np.unpackbits(columns.view(np.uint8), axis=1, bitorder="little")
+        kept = [64 * bit.word + bit.value.bit_length() - 1 for bit in places]
+        yield unpacked[:, kept].astype(np.float64), part["profiles"].to_numpy().astype(np.float64)

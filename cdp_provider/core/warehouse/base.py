@@ -289,6 +289,10 @@ class Warehouse(ABC):
         """SQL array of the members, of column type `kind`, of a JSON array; empty or NULL for no array."""
 
     @abstractmethod
+    def has_member(self, value: str, member: str) -> str:
+        """SQL condition: a JSON array of texts, whole numbers or booleans has a value among its members."""
+
+    @abstractmethod
     def hash_number(self, text: str) -> str:
         """SQL for a whole number from 0 to 2^52 - 1 out of a text, the same in every engine."""
 

@@ -221,6 +221,9 @@ class DuckDBWarehouse(Warehouse):
     def members(self, value: str, kind: str) -> str:
         return f"cast({value} as {self.types[kind]}[])"
 
+    def has_member(self, value: str, member: str) -> str:
+        return f"json_contains({value}, to_json({member}))"
+
     def hash_number(self, text: str) -> str:
         return f"cast('0x' || substr(md5({text}), 1, 13) as bigint)"
 

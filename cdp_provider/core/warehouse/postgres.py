@@ -316,6 +316,9 @@ class PostgresWarehouse(Warehouse):
         listed = f"jsonb_array_elements_text({value}) as listed(member)"
         return f"array(select cast(member as {self.types[kind]}) from {listed})"
 
+    def has_member(self, value: str, member: str) -> str:
+        return f"{value} @> to_jsonb({member})"
+
     def hash_number(self, text: str) -> str:
         return f"cast(cast('x000' || substr(md5({text}), 1, 13) as bit(64)) as bigint)"
 

@@ -14,6 +14,7 @@ from cdp_provider.core.project.conditions import (
     AccountMembers,
     AllOf,
     AnyOf,
+    Comparison,
     ConsentIs,
     EventCount,
     Funnel,
@@ -28,14 +29,13 @@ from cdp_provider.core.project.conditions import (
 )
 from cdp_provider.core.project.model import Limit, Segment, Segmentation, Split
 from cdp_provider.core.project.profiles import Accounts, AccountTrait, ProfileField, Profiles, Trait
+from tests.core.profiles.definitions import kinds
 from tests.core.profiles.strategies import (
-    DURATIONS,
     NUMERIC,
     VALUES,
     WITH_IDENTIFIERS,
     columns_of,
     filters,
-    kinds,
     one_of,
     operators,
     windows,
@@ -123,10 +123,11 @@ def _measures(columns: dict[str, str]) -> list[tuple[str, str]]:
     return found + [(kind, name) for name in numeric for kind in ("sum", "average", "min", "max")]
 
 
-@st.composite
-def _some(draw: st.DrawFn, columns: dict[str, str]) -> Any:
-    """Mostly no filter, so that something is left."""
-    return draw(filters(columns)) if draw(st.integers(0, 2)) == 0 else {}
+def _some(columns: dict[str, str]) -> st.SearchStrategy[Any]:
+    """Mostly no filter or one that every other row passes, so that something is left."""
+    simple = [{}, {}, {}, {"b": Comparison(is_=True)}, {"i": Comparison(at_least=1)}]
+    simple = [where for where in simple if where.keys() <= columns.keys()]
+    return st.integers(0, 9).flatmap(lambda n: filters(columns) if n == 9 else st.sampled_from(simple))
 
 
 @st.composite
@@ -143,8 +144,8 @@ def funnels(draw: st.DrawFn) -> Funnel:
             Step(
                 stream=stream.ref,
                 absent=absent,
-                event=draw(st.sampled_from([None, None, "a", "A"])) if stream.event else None,
-                within=draw(st.sampled_from([None, None, timedelta(hours=12), *DURATIONS]))
+                event=draw(st.sampled_from([None, None, "a"])) if stream.event else None,
+                within=draw(st.sampled_from([None, *(timedelta(hours=h) for h in (12, 24, 36, 9600))]))
                 if n and (not absent or n > last)
                 else None,
                 where=draw(_some(columns_of(stream.ref))),
@@ -153,7 +154,7 @@ def funnels(draw: st.DrawFn) -> Funnel:
             for n, (stream, absent) in enumerate(steps)
         ),
         same=same,
-        **(draw(windows(EVENTS)) if draw(st.integers(0, 2)) == 0 else {}),
+        **(draw(windows(EVENTS)) if draw(st.integers(0, 4)) == 4 else {}),
     )
 
 
@@ -196,7 +197,7 @@ def related(draw: st.DrawFn, around: dict[str, str] | None = None, depth: int = 
 
 
 _SQL = "select profile_id from {profiles} where rows > 1"
-_SQL_ROWS = "with mine as (select * from {crm.people} where b) select profile_id from mine where \"at\" < :now"
+_SQL_ROWS = 'with mine as (select * from {crm.people} where b) select profile_id from mine where "at" < :now'
 
 #: Statements that a project may hold, and whom they return.
 OWN_SQL: dict[str, Callable[[Oracle], set[int]]] = {

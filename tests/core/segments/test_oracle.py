@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,12 +13,21 @@ from cdp_provider.core.project.conditions import InSplit
 from cdp_provider.core.project.model import Segment, Segmentation, Split
 from cdp_provider.core.project.profiles import ProfileField, Profiles
 from cdp_provider.core.segments.membership import build_segments
+from tests.core.profiles.checking import settings_of
 from tests.core.profiles.oracle import Oracle
 from tests.core.profiles.strategies import ZONES, worlds
-from tests.core.profiles.test_oracle import engine, settings_of  # noqa: F401 - a fixture
 from tests.core.profiles.world import NOW, STREAMS, Row, clear, put, run
 from tests.core.segments.oracle import World
-from tests.core.segments.strategies import CONSENT, DIVIDED, OWN_SQL, PROFILES, leaves, segmentations
+from tests.core.segments.strategies import (
+    CONSENT,
+    DIVIDED,
+    OWN_SQL,
+    PROFILES,
+    funnels,
+    leaves,
+    related,
+    segmentations,
+)
 
 if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Warehouse
@@ -51,28 +59,37 @@ def chance(
     }
 
 
+def one_by_one(warehouse: Warehouse, world: Any, conditions: list[Any], profiles: Profiles) -> None:
+    """Each condition as a segment of its own."""
+    rows, people = world
+    clear(warehouse)
+    put(warehouse, rows, people)
+    build_profiles(warehouse, profiles, STREAMS, run())
+    segments = tuple(Segment(name=f"segment_{n}", where=c) for n, c in enumerate(conditions))
+    segmentation = Segmentation(segments=segments, consent=CONSENT)
+    expected = World(Oracle(rows, people, profiles, NOW), segmentation, {}, OWN_SQL).members()
+    found = members(warehouse, segmentation, profiles)
+    wrong = {name for name, _ in found ^ expected}
+    assert {s.name: s.where for s in segments if s.name in wrong} == {}
+
+
 @settings_of(10)
 @given(
     world=worlds(), conditions=st.lists(leaves([], []), min_size=20, max_size=20), zone=st.sampled_from(ZONES)
 )
-def test_conditions_equal_a_calculation_profile_by_profile(engine, world, conditions, zone):  # noqa: F811
-    rows, people = world
-    profiles = PROFILES.model_copy(update={"timezone": zone})
-    clear(engine)
-    put(engine, rows, people)
-    build_profiles(engine, profiles, STREAMS, run())
-    segments = tuple(Segment(name=f"segment_{n}", where=c) for n, c in enumerate(conditions))
-    segmentation = Segmentation(segments=segments, consent=CONSENT)
-    expected = World(Oracle(rows, people, profiles, NOW), segmentation, {}, OWN_SQL).members()
-    found = members(engine, segmentation, profiles)
-    wrong = {name for name, _ in found ^ expected}
-    assert {s.name: s.where for s in segments if s.name in wrong} == {}
-    assert found == expected
+def test_conditions_equal_a_calculation_profile_by_profile(engine, world, conditions, zone):
+    one_by_one(engine, world, conditions, PROFILES.model_copy(update={"timezone": zone}))
+
+
+@settings_of(10)
+@given(world=worlds(crowded=True), conditions=st.lists(funnels() | related(), min_size=30, max_size=30))
+def test_funnels_and_objects_equal_a_search_of_all_of_them(engine, world, conditions):
+    one_by_one(engine, world, conditions, PROFILES)
 
 
 @settings_of(10)
 @given(world=worlds(), segmentation=segmentations())
-def test_memberships_equal_a_calculation_profile_by_profile(engine, world, segmentation):  # noqa: F811
+def test_memberships_equal_a_calculation_profile_by_profile(engine, world, segmentation):
     rows, people = world
     clear(engine)
     put(engine, rows, people)
@@ -100,21 +117,31 @@ def divided(**groups: str) -> Segmentation:
     return Segmentation(segments=segments, splits=splits)
 
 
-@pytest.fixture(scope="module")
-def draws() -> dict[str, dict[tuple[str, str], set[int]]]:
-    """What each engine drew, to be held against the other's."""
-    return {}
+def country_of(profile: int) -> str | None:
+    return ("DE", "AT", "CH", None)[profile % 7 % 4]
 
 
-def test_splits(engine, draws):  # noqa: F811
-    clear(engine)
-    country = {n: ("DE", "AT", "CH", None)[n % 7 % 4] for n in range(1, MANY + 1)}
-    put(
-        engine,
-        [Row("old.list", n, {"s": named}, 1, 1, n) for n, named in country.items()],
-        {n: n for n in country},
-    )
-    build_profiles(engine, BY_COUNTRY, STREAMS, run())
+def settle(warehouse: Warehouse, many: int) -> list[int]:
+    """So many profiles with their countries."""
+    clear(warehouse)
+    ids = list(range(1, many + 1))
+    rows = [Row("old.list", n, {"s": country_of(n)}, 1, 1, n) for n in ids]
+    put(warehouse, rows, {n: n for n in ids})
+    build_profiles(warehouse, BY_COUNTRY, STREAMS, run())
+    return ids
+
+
+def test_every_engine_divides_alike(make_warehouse):
+    drawn = []
+    for name in ("duckdb", "postgres"):
+        warehouse = make_warehouse(name)
+        settle(warehouse, 2000)
+        drawn.append(chance(warehouse, divided(mail="33.3 %", letter="45 %", holdout="5 %"), BY_COUNTRY))
+    assert drawn[0] == drawn[1]
+
+
+def test_shares_are_as_large_as_they_say_and_few_move_when_they_change(engine):
+    ids = settle(engine, MANY)
     before = chance(engine, divided(mail="45 %", letter="45 %", holdout="5 %"), BY_COUNTRY)
     for split in ("free", "exact"):
         drawn = [before[split, group] for group in ("mail", "letter", "holdout")]
@@ -122,19 +149,18 @@ def test_splits(engine, draws):  # noqa: F811
     for group, share in (("mail", 0.45), ("letter", 0.45), ("holdout", 0.05)):
         # 5 standard deviations of as many throws of a coin of that share
         assert abs(len(before["free", group]) - share * MANY) < 5 * (MANY * share * (1 - share)) ** 0.5
-        for named in set(country.values()):
-            stratum = {n for n in country if country[n] == named}
+        for country in set(map(country_of, ids)):
+            stratum = {n for n in ids if country_of(n) == country}
             assert abs(len(before["exact", group] & stratum) - share * len(stratum)) <= 1
 
-    # Nobody comes to the share that shrinks, nobody leaves nobody's part, and no one moves between the others.
+    # Nobody comes to the share that shrinks, nobody leaves nobody's part, no one moves between the others.
     after = chance(engine, divided(mail="25 %", letter="45 %", holdout="5 %"), BY_COUNTRY)
-    moves = {(group_of(before, n), group_of(after, n)) for n in country}
-    moves -= {(group, group) for group in ("mail", "letter", "holdout", None)}
-    assert moves == {("mail", "letter"), ("mail", "holdout"), ("mail", None), ("letter", None), ("holdout", None)}
-
-    draws[engine.engine] = before
-    assert all(drawn == before for drawn in draws.values())
+    was, now = free(before), free(after)
+    moves = {(was.get(n), now.get(n)) for n in ids if was.get(n) != now.get(n)}
+    to_all = {("mail", group) for group in ("letter", "holdout", None)}
+    assert moves == to_all | {("letter", None), ("holdout", None)}
 
 
-def group_of(drawn: dict[tuple[str, str], set[int]], profile: int) -> str | None:
-    return next((group for (split, group), ids in drawn.items() if split == "free" and profile in ids), None)
+def free(drawn: dict[tuple[str, str], set[int]]) -> dict[int, str]:
+    """Profile -> its group in the split that knows no strata."""
+    return {profile: group for (split, group), ids in drawn.items() if split == "free" for profile in ids}

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdp_provider.core.runs import Report
+from cdp_provider.core.segments.flags import bits
 from cdp_provider.core.segments.sizes import note_overlap, note_sizes, usual
 from tests.core.profiles.world import NOW, run
 
@@ -109,13 +110,19 @@ def test_unusual_is_what_the_page_says(earlier, size):
 
 
 def overlap(warehouse: Warehouse, stays: list[tuple[str, int, bool]]) -> dict[tuple[str, str], int]:
-    table = warehouse.table("memberships")
+    names = sorted({segment for segment, _, _ in stays}, reverse=True)
+    places = {bit.segment: bit for bit in bits(names)}
+    held: dict[int, list[int]] = {}
+    for segment, profile, is_open in stays:
+        words = held.setdefault(profile, [0] * 3)
+        words[places[segment].word] |= places[segment].value * is_open
+    flags = warehouse.table("membership_flags")
     with warehouse.session() as session, session.transaction():
-        session.execute(f"delete from {table}")
-        for segment, profile, is_open in stays:
-            values = {"s": segment, "p": profile, "now": NOW, "left": None if is_open else NOW}
-            session.execute(f"insert into {table} values (:s, :p, :now, 'r', :left, null)", values)
-        note_overlap(session)
+        session.execute(f"drop table if exists {flags}")
+        session.execute(f"create table {flags} (profile_id bigint, w0 bigint, w1 bigint, w2 bigint)")
+        for profile, words in held.items():
+            session.execute(f"insert into {flags} values ({profile}, {', '.join(map(str, words))})")
+        note_overlap(session, names)
         rows = session.fetch(f"select segment, other, profiles from {warehouse.table('segment_overlap')}")
     assert len({row[:2] for row in rows}) == len(rows)
     return {row[:2]: row[2] for row in rows}
