@@ -523,7 +523,7 @@ def compare_whole(place: Place) -> None:
 
     :raises RuntimeError: they did not.
     """
-    cells = ", ".join(f"cast({name} as varchar) as {name}" for name in ("profile_id", *TRAITS, "_as_of"))
+    cells = ", ".join(f"cast({name} as varchar) as {name}" for name in ("profile_id", *TRAITS))
     one, other = (f"select {cells} from cdp.{table}" for table in ("profiles", _WHOLE))
     with place.warehouse().session() as session:
         for left, right in ((one, other), (other, one)):

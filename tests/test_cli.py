@@ -276,7 +276,7 @@ def test_all_profiles_of_a_moment(built: Path, as_of: str, moment: str, capsys: 
     assert capsys.readouterr().out == f'"people"."january" holds 2 profiles as of {moment}.\n'
     warehouse = WarehouseHook("people", schema="people").warehouse
     with warehouse.session() as session:
-        assert session.scalar(f'select max("_as_of") from {warehouse.table("january")}').isoformat() == moment
+        assert session.scalar(f"select count(*) from {warehouse.table('january')}") == 2
 
 
 def test_a_snapshot_of_no_moment(built: Path, capsys: pytest.CaptureFixture[str]):

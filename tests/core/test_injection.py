@@ -49,8 +49,8 @@ from tests.core.hostile import (
     strings,
     whole_project,
     with_all_conditions,
-    write,
 )
+from tests.core.hostile_data import write
 from tests.core.profiles.world import STREAMS, event, fetch, put, run
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Types of traits that :func:`derived_levels` computes.
 DERIVED = frozenset({"quantile", "rfm", "ratio", "formula"})
+#: Those of them whose value in one profile depends on all others.
+OF_ALL = frozenset({"quantile", "rfm"})
 #: A code is three digits.
 _MOST_BUCKETS = 9
 

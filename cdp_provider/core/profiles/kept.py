@@ -34,6 +34,7 @@ _NODES = '"cdp_touched_nodes"'
 _GONE = '"cdp_gone"'
 _MOVED = '"cdp_moved"'
 _NEW = '"cdp_new_lines"'
+_CHANGED = '"cdp_changed_profiles"'
 
 #: Computing more than this share of all lines one by one costs more than computing all of them together.
 _MOST = 0.25
@@ -49,8 +50,8 @@ class _State(NamedTuple):
 def kept_facts(session: Session, owner: str, params: Params, streams: Sequence[Stream]) -> Facts:
     """Facts of all rows as of the parameters' now, of which as much as can be is kept from run to run.
 
-    Linked rows and what is kept of them are brought up to now, in a transaction of its own, when the facts'
-    relations are asked for. Whoever comes again after a crash finds that done. Hold the stage's own lock.
+    Linked rows and what is kept of them are brought up to now when the facts' relations are first asked for.
+    Do that inside a transaction, under the lock ``linked`` and the stage's own.
 
     :param owner: the stage; nobody else keeps under its name.
     """
@@ -62,20 +63,24 @@ class _KeptRows:
 
     def __init__(self, session: Session, owner: str) -> None:
         self._session, self._owner = session, owner
-        self._there: dict[str, bool] = {}
+        self._there: dict[str, bool] | None = None
 
     def prepare(self, relations: Relations) -> None:
+        if self._there is not None:
+            return
         session = self._session
-        with session.lock("linked"), session.transaction():
-            for ref in relations.used():
-                self._there[ref] = linked.refresh(session, relations.stream(ref), relations.params.now)
-            keeper = _Keeper(session, relations, self._owner)
-            names = [keeper.totals(totals) for totals in relations.totals.values()]
-            names += [keeper.relation(extra) for extra in relations.extra if not extra.always]
-            keeper.drop_others(names)
+        self._there = {
+            ref: linked.refresh(session, relations.stream(ref), relations.params.now)
+            for ref in relations.used()
+        }
+        keeper = _Keeper(session, relations, self._owner)
+        names = [keeper.totals(totals) for totals in relations.totals.values()]
+        names += [keeper.relation(extra) for extra in relations.extra if not extra.always]
+        keeper.drop_others(names)
+        relations.changed = _CHANGED if keeper.known else None
 
     def table(self, stream: Stream) -> str | None:
-        there = self._there[stream.ref]
+        there = (self._there or {})[stream.ref]
         return self._session.warehouse.table(linked.table_of(stream)) if there else None
 
 
@@ -84,9 +89,12 @@ class _Keeper:
     session: Session
     facts: Relations
     owner: str
+    #: Whether all profiles whose lines changed are among the changed ones.
+    known: bool = True
 
     def __post_init__(self) -> None:
         session = self.session
+        session.create_temp(_CHANGED.strip('"'), {"_profile_id": session.warehouse.types["integer"]})
         self.table = session.warehouse.table
         self.seqs = linked.seqs(session)
         self.resolved = session.scalar(f"select coalesce(max(resolved_seq), 0) from {self.table('loads')}")
@@ -196,6 +204,7 @@ class _Keeper:
         self.facts.kept[relation] = self.table(name)
 
     def _make(self, name: str, select: str) -> None:
+        self.known = False
         self.session.execute(f"drop table if exists {self.table(name)}")
         self._run(f"create table {self.table(name)} as {select}")
         self.session.index(name, "_profile_id")
@@ -277,6 +286,7 @@ class _Keeper:
 
     def _replace(self, name: str, profiles: str, columns: str) -> None:
         table = self.table(name)
+        self._run(f"insert into {_CHANGED} {profiles}")
         self._run(f'delete from {table} where "_profile_id" in ({profiles})')
         into = "" if columns == "*" else f" ({columns})"
         self._run(f"insert into {table}{into} select {columns} from {_NEW}")

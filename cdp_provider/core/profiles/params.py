@@ -25,6 +25,9 @@ class Query(NamedTuple):
     params: Mapping[str, Any]
 
 
+_NOW = "now"
+
+
 @dataclass
 class Watch:
     """Whether what was written meanwhile depends on now."""
@@ -60,7 +63,7 @@ class Params:
         """As :meth:`bind`, for a value that follows from now; `meaning` says how."""
         for watch in self._watches:
             watch.relative = True
-        return self._bound(value, kind, f"now: {meaning}")
+        return self._bound(value, kind, f"{_NOW}: {meaning}")
 
     def moment(self, ago: timedelta = timedelta()) -> str:
         """SQL for now, or for so long before it."""
@@ -86,6 +89,10 @@ class Params:
     def meaning(self, name: str) -> str:
         """What a name stands for, in words that stay the same from run to run."""
         return self._meanings[name]
+
+    def is_relative(self, name: str) -> bool:
+        """Whether what a name stands for follows from now."""
+        return f"{_NOW}: " in self._meanings[name]
 
     def query(self, sql: str) -> Query:
         """The finished statement."""

@@ -89,6 +89,9 @@ class Relations:
         self.totals: dict[str, Totals] = {}
         self._selects: dict[str, Relation] = {}
         self._values: dict[tuple[Stated, ...], Values] = {}
+        #: Quoted table of the profiles (``_profile_id``) for which something kept has changed since the last
+        #: run; None where that is not known.
+        self.changed: str | None = None
         #: Relations that stand in the warehouse already: quoted name -> quoted table.
         self.kept: dict[str, str] = {}
 
@@ -236,11 +239,15 @@ class Relations:
             if used is None or not name.startswith('"_rows_') or name in used
         ]
 
-    def joins(self, profile_id: str) -> str:
-        """Left joins of everything to the relation that has the profile ids."""
+    def joins(self, profile_id: str, needed: str | None = None) -> str:
+        """Left joins of everything to the relation that has the profile ids.
+
+        :param needed: SQL; only of what is named in it.
+        """
         return "".join(
             f' left join {self.kept.get(name, name)} {name} on {name}."_profile_id" = {profile_id}'
             for name in self.names()
+            if needed is None or name in needed
         )
 
     def names(self) -> list[str]:

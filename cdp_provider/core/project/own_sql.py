@@ -23,9 +23,8 @@ _TOKENS = re.compile(
 
 #: Spellings that engines end elsewhere than `_TOKENS` does.
 _ESCAPES = re.compile(r"\b[eE]$")
-_DOLLAR = re.compile(r"(?<![A-Za-z0-9_])\$")
 _WORD = re.compile(r"\s*\(*\s*([A-Za-z]+)")
-_CHANGES = re.compile(r"\(\s*(insert|update|delete|merge)\b|\b(into)\b", re.IGNORECASE)
+_CHANGES = re.compile(r"[()]\s*(insert|update|delete|merge)\b|\b(into)\b", re.IGNORECASE)
 
 
 def places(sql: str) -> list[str]:
@@ -62,7 +61,7 @@ def sql_fault(sql: str) -> str | None:
 
 def _code_fault(code: str) -> str | None:
     """What is wrong with a statement whose texts, names and places are replaced."""
-    if _DOLLAR.search(code):
+    if "$" in code:
         return "a dollar sign begins neither a text nor a parameter here; write '...' or :now"
     for mark, name in (("'", "single quote"), ('"', "double quote"), ("/*", "comment")):
         if mark in code:

@@ -49,7 +49,7 @@ class ProfileField(Model):
     :param empty: ``ignore``: nulls and empty texts are no statements; ``keep``: they are, so a newer one
         empties the field.
     :param limit: how many different values a ``list`` keeps, the most recently stated ones.
-    :param sql: for ``keep: sql``: a ``select`` of ``profile_id`` and ``value``; `type` says what the value is.
+    :param sql: for ``keep: sql``: a ``select`` of ``profile_id`` and ``value``; `type` says what that is.
     """
 
     sources: tuple[

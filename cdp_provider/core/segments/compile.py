@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import ConfigurationError
-from cdp_provider.core.profiles.build import TABLE as PROFILES
+from cdp_provider.core.profiles.write import TABLE as PROFILES
 from cdp_provider.core.project.conditions import (
     AccountIs,
     AccountMembers,

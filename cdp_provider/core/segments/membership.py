@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import NotFoundError
-from cdp_provider.core.profiles.build import TABLE as PROFILES
 from cdp_provider.core.profiles.kept import kept_facts
 from cdp_provider.core.profiles.params import Params
+from cdp_provider.core.profiles.write import TABLE as PROFILES
 from cdp_provider.core.runs import advance, reported, superseded
 from cdp_provider.core.segments import flags
 from cdp_provider.core.segments.compile import flags_query
@@ -69,8 +69,8 @@ def build_segments(
             if superseded(session, report):
                 return report
             require_profiles(session, segmentation, profiles)
-            params = _compute(session, segmentation, profiles, streams, run)
-            with session.transaction():
+            with session.lock("linked"), session.transaction():
+                params = _compute(session, segmentation, profiles, streams, run)
                 _apply(session, run)
                 flags.remember(session, names_of(segmentation), params)
                 _count(session, segmentation, report)
@@ -101,7 +101,7 @@ def require_profiles(session: Session, segmentation: Segmentation, profiles: Pro
 def _compute(
     session: Session, segmentation: Segmentation, profiles: Profiles, streams: Sequence[Stream], run: Run
 ) -> Params:
-    """The slow part, outside the transaction: what has to change."""
+    """What has to change."""
     params = Params(session.warehouse, run.window.end, profiles.timezone)
     facts = kept_facts(session, "segments", params, streams)
     query = flags_query(segmentation, profiles, facts)

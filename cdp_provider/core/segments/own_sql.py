@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdp_provider.core.profiles.build import TABLE as PROFILES
 from cdp_provider.core.profiles.own_sql import own_sql
+from cdp_provider.core.profiles.write import TABLE as PROFILES
 
 if TYPE_CHECKING:
     from cdp_provider.core.profiles.facts import Facts

@@ -49,12 +49,12 @@ def reach(segment: Segment, segmentation: Segmentation) -> Segmentation:
 def standing(session: Session) -> datetime:
     """The moment that the table ``profiles`` speaks of.
 
-    :raises NotFoundError: it is not there, or holds nobody.
+    :raises NotFoundError: it was never built.
     """
-    profiles = session.warehouse.table("profiles")
-    moment = session.scalar(f'select max("_as_of") from {profiles}')
+    progress = session.warehouse.table("progress")
+    moment = session.scalar(f"select window_end from {progress} where stage = 'profiles' and node = '-'")
     if moment is None:
-        msg = f"the table {profiles} holds nobody; run build_profiles first"
+        msg = f"the table {session.warehouse.table('profiles')} was never built; run build_profiles first"
         raise NotFoundError(msg)
     found: datetime = moment
     return found

@@ -26,7 +26,8 @@ import pytest
 
 from tests.conftest import ENGINES
 from tests.core.datasets.road import dataset, travel
-from tests.core.datasets.snowplow_project import EVENTS, SESSION_COLUMNS, sessions_project, users_project
+from tests.core.datasets.snowplow_sessions import EVENTS, sessions_project
+from tests.core.datasets.snowplow_users import SESSION_COLUMNS, users_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -50,7 +50,25 @@ MOMENTS = [
 ]
 CROWDED = [*(NOW - hours * timedelta(hours=12) for hours in range(1, 8)), NOW, NOW - TICK]
 VALUES: dict[str, list[Any]] = {
-    "string": ["a", "A", "b", "", "ab", "aB c", "é", "z", "a'b", '%";--', ":p0 \\ %s", "0", "a\nb", "a*_"],
+    "string": [
+        "a",
+        "A",
+        "b",
+        "",
+        "ab",
+        "aB c",
+        "é",
+        "z",
+        "a'b",
+        '%";--',
+        ":p0 \\ %s",
+        "0",
+        "a\nb",
+        "a*_",
+        "É",
+        "😀",
+        "\uffff",
+    ],
     "integer": [0, 1, 2, -1, 3, 2**53 + 1, -(2**40)],
     "number": [0.0, 0.5, 1.0, -1.5, 0.1, 0.2, 2.0, 1 / 3, 1e9, 1e12, 123456789012.25],
     "decimal": [

@@ -53,7 +53,7 @@ def test_every_profile_has_one_row_with_or_without_data(warehouse):
 def test_a_project_without_fields_and_traits_has_profiles_too(warehouse):
     put(warehouse, [], {1: 1})
     build_profiles(warehouse, Profiles(), (), run())
-    assert profile_rows(warehouse) == {1: {"profile_id": 1, "_as_of": NOW}}
+    assert profile_rows(warehouse) == {1: {"profile_id": 1}}
 
 
 def test_the_table_has_the_declared_types(warehouse):
@@ -118,7 +118,7 @@ def test_columns_follow_the_project(warehouse):
     build_profiles(warehouse, COUNT, STREAMS, run())
     other = Profiles(traits={"total": Trait(type="sum", stream="web.events", column="i")})
     build_profiles(warehouse, other, STREAMS, run())
-    assert profile_rows(warehouse) == {1: {"profile_id": 1, "total": 4, "_as_of": NOW}}
+    assert profile_rows(warehouse) == {1: {"profile_id": 1, "total": 4}}
 
 
 def test_days_since_last_counts_whole_days_of_24_hours(warehouse):
@@ -202,7 +202,6 @@ def test_an_optional_stream_that_never_landed_has_no_rows(warehouse):
         "seen": 0,
         "newest": None,
         "id": None,
-        "_as_of": NOW,
     }
     needed = ghost.model_copy(update={"optional": False})
     with pytest.raises(NotFoundError, match=r"new\.ghost is needed, but it was never landed"):
@@ -262,7 +261,7 @@ def test_strings_of_project_and_data_stay_values(warehouse):
     put(warehouse, numbered([event(1, s=NASTY), event(1, s="x", at=None)]), {1: 1})
     build_profiles(warehouse, wanted, STREAMS, run())
     expected = {"hits": 1, "others": 1, "newest": NASTY, "s": NASTY}
-    assert profile_rows(warehouse)[1] == {"profile_id": 1, "_as_of": NOW, **expected}
+    assert profile_rows(warehouse)[1] == {"profile_id": 1, **expected}
 
 
 def test_each_stream_is_read_once(make_warehouse, monkeypatch):

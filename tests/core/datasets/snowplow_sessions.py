@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two project files that say what Snowplow's package for dbt says: sessions of events, and users of sessions.
+"""A project file that makes sessions of events as Snowplow's package for dbt does.
 
-Its rules, as its documentation has them: an event that was sent more than three days after it was created is
+Its rules, in our words: an event that was sent more than three days after it was created is
 late, and one that is collected more than three days after its session began is too; neither counts. A session
 is one with a page view or page ping that has a page view's id; what it says of itself is what the first of
 these rows says (ties go to the smallest event id), and of its last page the last page view. Time on the page
@@ -15,9 +15,9 @@ import json
 from typing import Any
 
 MOMENTS = ("collector_tstamp", "derived_tstamp", "dvce_created_tstamp", "dvce_sent_tstamp")
-_PAGE = ("title", "url", "urlscheme", "urlhost", "urlpath", "urlquery", "urlfragment")
-_REFERRER = ("urlscheme", "urlhost", "urlpath", "urlquery", "urlfragment", "medium", "source", "term")
-_MARKETING = ("medium", "source", "term", "content", "campaign", "clickid", "network")
+PAGE = ("title", "url", "urlscheme", "urlhost", "urlpath", "urlquery", "urlfragment")
+REFERRER = ("urlscheme", "urlhost", "urlpath", "urlquery", "urlfragment", "medium", "source", "term")
+MARKETING = ("medium", "source", "term", "content", "campaign", "clickid", "network")
 _GEO = ("country", "region", "region_name", "city", "zipcode", "latitude", "longitude", "timezone")
 
 #: Column of a session -> column of its first row.
@@ -25,10 +25,10 @@ _FIRST = {
     **dict.fromkeys(
         ("platform", "domain_sessionid", "domain_sessionidx", "user_id", "domain_userid", "network_userid")
     ),
-    **{f"first_page_{name}": f"page_{name}" for name in _PAGE if name != "title"},
+    **{f"first_page_{name}": f"page_{name}" for name in PAGE if name != "title"},
     "referrer": "page_referrer",
-    **dict.fromkeys(f"refr_{name}" for name in _REFERRER),
-    **dict.fromkeys(f"mkt_{name}" for name in _MARKETING),
+    **dict.fromkeys(f"refr_{name}" for name in REFERRER),
+    **dict.fromkeys(f"mkt_{name}" for name in MARKETING),
     **dict.fromkeys(f"geo_{name}" for name in _GEO),
     **dict.fromkeys(("user_ipaddress", "useragent", "br_renderengine", "br_lang", "os_timezone")),
     **dict.fromkeys(("dvce_screenwidth", "dvce_screenheight")),
@@ -36,7 +36,7 @@ _FIRST = {
 #: Likewise where rows of one moment differ, and the smallest event id decides.
 _FIRST_BY_ID = {"app_id": "app_id", "event_id": "event_id", "first_page_title": "page_title"}
 #: Likewise of the last page view; those that change within the days that count, and those that do not.
-_LAST_BY_ID = {f"last_page_{name}": f"page_{name}" for name in _PAGE}
+_LAST_BY_ID = {f"last_page_{name}": f"page_{name}" for name in PAGE}
 _LAST = {
     **{f"last_geo_{name}": f"geo_{name}" for name in ("country", "region_name", "city")},
     "last_br_lang": "br_lang",
@@ -241,113 +241,6 @@ def sessions_project() -> str:
             "identity": {"identifiers": {"session": {"limit": 1}}},
             "profiles": {"traits": traits},
             "segments": {"sessions": {"where": {"trait": "page_views", "at_least": 1}}},
-        },
-        indent=1,
-    )
-
-
-#: Column of a user -> column of its first session, of its last one.
-_OF_FIRST = {
-    **dict.fromkeys(("user_id", "network_userid", "referrer", "mkt_source_platform")),
-    **dict.fromkeys(f"first_page_{name}" for name in _PAGE),
-    **dict.fromkeys([*(f"refr_{name}" for name in _REFERRER), *(f"mkt_{name}" for name in _MARKETING)]),
-    **{
-        f"first_{name}": name
-        for name in (
-            *("geo_country", "geo_country_name", "geo_continent", "geo_city", "geo_region_name"),
-            *("br_lang", "br_lang_name"),
-        )
-    },
-    "first_event_id": "event_id",
-}
-_OF_LAST = {
-    **dict.fromkeys(_LAST_BY_ID),
-    **dict.fromkeys(
-        f"last_{name}"
-        for name in (
-            *("geo_country", "geo_country_name", "geo_continent", "geo_city", "geo_region_name"),
-            *("br_lang", "br_lang_name"),
-        )
-    ),
-    "last_event_id": "event_id",
-}
-#: Columns of sessions that a user is made of.
-SESSION_COLUMNS = {
-    **dict.fromkeys(
-        [column or name for name, column in {**_OF_FIRST, **_OF_LAST}.items()]
-        + ["domain_sessionid", "domain_userid"],
-        "string",
-    ),
-    **dict.fromkeys(("page_views", "engaged_time_in_s"), "integer"),
-    **dict.fromkeys(("start_tstamp", "end_tstamp"), "timestamp"),
-}
-
-
-def users_project() -> str:
-    """A profile per device; members of the segment ``users`` are those that Snowplow calls so.
-
-    Reads ``snowplow_web_events.csv`` for stitching, by the time that events were collected, and sessions as
-    NDJSON: ``opened.ndjson``, where of sessions that begin at one moment the one that counts as the first
-    comes first, and ``closed.ndjson``, where of those that end so the one that counts as the last comes last.
-    """
-    session = {
-        "format": "ndjson",
-        "primary_key": "domain_sessionid",
-        "columns": SESSION_COLUMNS,
-        "identifiers": {"device": "domain_userid"},
-    }
-    events = {
-        "path": "snowplow_web_events.csv",
-        "format": "csv",
-        "primary_key": "event_id",
-        "time": "collector_tstamp",
-        "columns": {
-            **dict.fromkeys(("event_id", "user_id", "domain_userid"), "string"),
-            "collector_tstamp": "timestamp",
-        },
-        "identifiers": {"device": "domain_userid"},
-    }
-    opened, closed = {"stream": "web.opened", "nulls": "keep"}, {"stream": "web.closed", "nulls": "keep"}
-    traits = {
-        **{name: {"type": "first", **opened, "column": column or name} for name, column in _OF_FIRST.items()},
-        **{name: {"type": "last", **closed, "column": column or name} for name, column in _OF_LAST.items()},
-        "start_tstamp": {"type": "min", "stream": "web.opened", "column": "start_tstamp"},
-        "end_tstamp": {"type": "max", "stream": "web.opened", "column": "end_tstamp"},
-        "page_views": {"type": "sum", "stream": "web.opened", "column": "page_views"},
-        "engaged_time_in_s": {"type": "sum", "stream": "web.opened", "column": "engaged_time_in_s"},
-        "sessions": {"type": "distinct_count", "stream": "web.opened", "column": "domain_sessionid"},
-        **{
-            f"{end}_event_id2": {
-                "type": "formula",
-                "as": "string",
-                "formula": f'concat({end}_event_id, "-{end}")',
-            }
-            for end in ("first", "last")
-        },
-    }
-    return json.dumps(
-        {
-            "project": "snowplow_users",
-            "warehouse": {"connection": "cdp_warehouse"},
-            "sources": {
-                "web": {
-                    "type": "files",
-                    "streams": {
-                        "events": events,
-                        "opened": {**session, "path": "opened.ndjson", "time": "start_tstamp"},
-                        "closed": {**session, "path": "closed.ndjson", "time": "end_tstamp"},
-                    },
-                }
-            },
-            "identity": {"identifiers": {"device": {"limit": 1}}},
-            "profiles": {
-                "fields": {
-                    "domain_userid": {"from": ["web.events.domain_userid"]},
-                    "stitched_user_id": {"from": ["web.events.user_id"]},
-                },
-                "traits": traits,
-            },
-            "segments": {"users": {"where": {"trait": "sessions", "at_least": 1}}},
         },
         indent=1,
     )
