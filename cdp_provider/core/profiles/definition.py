@@ -79,6 +79,12 @@ class Definition:
             f"select {', '.join(map(quote, ['profile_id', *chosen]))} from ({sql}) built"
         )
 
+    @property
+    def has_own_sql(self) -> bool:
+        """Whether it has statements of the project's own."""
+        kinds = (field.keep for field in self.profiles.fields.values())
+        return "sql" in {*kinds, *(trait.type for trait in self.profiles.traits.values())}
+
     def moving(self) -> list[str]:
         """Fields and traits that may change without a row of their profile: with now, or with others."""
         always = [extra.relation for extra in self.facts.extra if extra.always]

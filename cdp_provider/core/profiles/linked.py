@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from cdp_provider.core.profiles.params import Params
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _INCOMING = '"cdp_incoming_rows"'
 _BEATEN = '"cdp_beaten_rows"'
+#: About so many rows are linked at a time.
+_PORTION = 2_000_000
+
 #: What an order key has room for.
 _MOST_SEQS = 2**24
 _MOST_OFFSETS = 2**14
@@ -49,6 +52,7 @@ class _Load(NamedTuple):
     load_seq: int
     offset: int
     resolved_seq: int
+    rows: int
 
 
 def seqs(session: Session) -> dict[str, tuple[int, int]]:
@@ -180,7 +184,8 @@ def _fingerprint(stream: Stream) -> str:
 def _loads(session: Session, stream: Stream) -> list[_Load]:
     """The batches whose rows identity has taken in as they stand."""
     found = session.fetch(
-        "select load_id, load_seq, load_id - min(load_id) over (partition by load_seq), resolved_seq"
+        "select load_id, load_seq, load_id - min(load_id) over (partition by load_seq), resolved_seq,"
+        " rows_landed"
         f" from {session.warehouse.table('loads')} where stream = :ref and state = 'passed'"
         " and resolved_hash = content_hash order by load_id",
         {"ref": stream.ref},
@@ -210,7 +215,9 @@ def _rows(
     quote = warehouse.quote
     order = warehouse.order_key(time_of(warehouse, stream, "r"), "l.load_seq", 'l."offset"', 'r."_position"')
     chosen = [f"r.{quote(name)}" for name in stream.columns]
+    hashed = warehouse.key_hash([f"r.{quote(key)}" for key in stream.primary_key])
     chosen += ['r."_load_id"', 'r."_position"', 'k.node_id as "_node_id"', f'{order} as "_order"']
+    chosen.append(f'{hashed} as "_key"')
     listed = ", ".join(f"({load.load_id}, {load.load_seq}, {load.offset})" for load in loads) or "(0, 0, 0)"
     ids = ", ".join(str(load.load_id) for load in loads) or "0"
     return (
@@ -224,51 +231,76 @@ def _rows(
 
 
 def _make(session: Session, stream: Stream, loads: Sequence[_Load], now: datetime, seq: int) -> None:
-    """All rows anew. Keys with several rows are found first: most streams have few, and events none."""
+    """All rows anew, in portions of whole batches: a join of all of them takes more memory and time."""
     warehouse = session.warehouse
     name, table = table_of(stream), warehouse.table(table_of(stream))
     values = {"linked_ref": stream.ref, "linked_now": now}
+    session.index(stream.raw_table, "_load_id", clustered=True)
+    session.index("row_links", "load_id", clustered=True)
+    beaten = _find_beaten(session, stream, loads, values)
+    session.execute(f"drop view if exists {warehouse.table('field_provenance')}")  # it reads these tables
+    session.execute(f"drop table if exists {table}")
+    into = f"create table {table} as"
+    for portion in _portions(loads):
+        rows = _rows(warehouse, stream, portion, _visible(warehouse, stream))
+        session.execute(
+            f'{into} select r.*, cast({seq} as bigint) as "_linked" from ({rows}) r{beaten}', values
+        )
+        into = f"insert into {table}"
+    session.execute(f"delete from {warehouse.table('unlinked')} where stream = :ref", {"ref": stream.ref})
+    for column in ("_node_id", "_key"):
+        session.index(name, column)
+    for column in filter(None, (stream.time, "_linked")):
+        session.index(name, column, clustered=True)
+    session.analyze(table)
+
+
+def _portions(loads: Sequence[_Load]) -> Iterator[list[_Load]]:
+    """Batches of some million rows together; one empty portion where there are none."""
+    portion: list[_Load] = []
+    rows = 0
+    for load in loads:
+        if portion and rows + load.rows > _PORTION:
+            yield portion
+            portion, rows = [], 0
+        portion.append(load)
+        rows += load.rows
+    yield portion
+
+
+def _find_beaten(session: Session, stream: Stream, loads: Sequence[_Load], values: Mapping[str, Any]) -> str:
+    """Find the rows that have a newer one with their key; returns a condition that leaves them out.
+
+    Keys with several rows are found first: most streams have few, and events none.
+    """
+    warehouse = session.warehouse
     ids = ", ".join(str(load.load_id) for load in loads) or "0"
-    keys = [f"r.{warehouse.quote(key)}" for key in stream.primary_key]
-    raw = warehouse.table(stream.raw_table)
+    hashed = warehouse.key_hash([f"r.{warehouse.quote(key)}" for key in stream.primary_key])
     visible = _visible(warehouse, stream)
     session.execute('drop table if exists "cdp_repeated_keys"')
     session.execute(
-        f'create temporary table "cdp_repeated_keys" as select {warehouse.key_hash(keys)} as "hash"'
-        f' from {raw} r where r."_load_id" in ({ids}) and {visible} group by 1 having count(*) > 1',
+        f'create temporary table "cdp_repeated_keys" as select {hashed} as "hash"'
+        f' from {warehouse.table(stream.raw_table)} r where r."_load_id" in ({ids}) and {visible}'
+        " group by 1 having count(*) > 1",
         values,
     )
+    if not session.scalar('select count(*) from "cdp_repeated_keys"'):
+        return ""
     session.analyze('"cdp_repeated_keys"')
-    rows = _rows(warehouse, stream, loads, visible)
-    plain = [warehouse.quote(key) for key in stream.primary_key]
-    repeated = session.scalar('select count(*) from "cdp_repeated_keys"')
-    if repeated:
-        hashed = f'{warehouse.key_hash(plain)} in (select "hash" from "cdp_repeated_keys")'
-        session.execute(f"drop table if exists {_BEATEN}")
-        session.execute(
-            f'create temporary table {_BEATEN} as select "_load_id", "_position" from ('
-            f'select "_load_id", "_position", row_number() over (partition by {", ".join(plain)}'
-            f' order by "_order" desc) as "_rank" from ({rows}) r where {hashed}) ranked where "_rank" > 1',
-            values,
-        )
-        session.analyze(_BEATEN)
-        rows = (
-            f"select r.* from ({rows}) r where not exists (select 1 from {_BEATEN} b"
-            ' where b."_load_id" = r."_load_id" and b."_position" = r."_position")'
-        )
-    session.execute(f"drop view if exists {warehouse.table('field_provenance')}")  # it reads these tables
-    session.execute(f"drop table if exists {table}")
+    keys = ", ".join(warehouse.quote(key) for key in stream.primary_key)
+    session.execute(f"drop table if exists {_BEATEN}")
     session.execute(
-        f'create table {table} as select r.*, cast({seq} as bigint) as "_linked" from ({rows}) r', values
+        f'create temporary table {_BEATEN} as select "_load_id", "_position" from ('
+        f'select "_load_id", "_position", row_number() over (partition by {keys}'
+        f' order by "_order" desc) as "_rank" from ({_rows(warehouse, stream, loads, visible)}) r'
+        ' where "_key" in (select "hash" from "cdp_repeated_keys")) ranked where "_rank" > 1',
+        values,
     )
-    session.execute(f"delete from {warehouse.table('unlinked')} where stream = :ref", {"ref": stream.ref})
-    for column in {"_node_id", stream.primary_key[0]}:
-        session.index(name, column, text=_is_text(stream, column))
-    for column in filter(None, (stream.time, "_linked")):
-        session.index(name, column, clustered=True)
-    session.index(stream.raw_table, "_load_id", clustered=True)
-    session.index("row_links", "load_id", clustered=True)
-    session.analyze(table)
+    session.analyze(_BEATEN)
+    return (
+        f" where not exists (select 1 from {_BEATEN} b"
+        ' where b."_load_id" = r."_load_id" and b."_position" = r."_position")'
+    )
 
 
 def _append(
@@ -299,14 +331,17 @@ def _append(
         values,
     )
     session.analyze(_INCOMING)
-    first = stream.primary_key[0]
-    same = [f"t.{key} = n.{key}" for key in keys]
-    if _is_text(stream, first):
-        same[0] = warehouse.same_text(f"n.{keys[0]}", f"t.{keys[0]}")
+    # A column of numbers is read faster than one of texts, and most new rows have a key of their own.
+    session.execute('drop table if exists "cdp_known_keys"')
+    session.execute(
+        f'create temporary table "cdp_known_keys" as select {", ".join(keys)}, "_order", "_node_id"'
+        f' from {table} where "_key" in (select "_key" from {_INCOMING})'
+    )
+    same = " and ".join(f"t.{key} = n.{key}" for key in keys)
     session.execute(f"drop table if exists {_BEATEN}")
     session.execute(
         f'create temporary table {_BEATEN} as select t."_order" as "standing", n."_order" as "incoming",'
-        f' t."_node_id" from {_INCOMING} n join {table} t on {" and ".join(same)}'
+        f' t."_node_id", n."_key" from {_INCOMING} n join "cdp_known_keys" t on {same}'
     )
     session.execute(
         f"insert into {warehouse.table('unlinked')} (stream, linked_seq, node_id)"
@@ -314,10 +349,13 @@ def _append(
         ' and "_node_id" is not null',
         values,
     )
-    session.execute(
-        f'delete from {table} as t using {_INCOMING} n where {" and ".join(same)} and t."_order" < n."_order"'
-    )
-    names = ", ".join((*_columns(warehouse, stream), '"_load_id"', '"_position"', '"_node_id"', '"_order"'))
+    if session.scalar(f'select count(*) from {_BEATEN} where "standing" < "incoming"'):
+        session.execute(
+            f'delete from {table} as t using {_BEATEN} b where b."_key" = t."_key"'
+            ' and b."standing" = t."_order" and b."standing" < b."incoming"'
+        )
+    own = ('"_load_id"', '"_position"', '"_node_id"', '"_order"', '"_key"')
+    names = ", ".join((*_columns(warehouse, stream), *own))
     session.execute(
         f'insert into {table} ({names}, "_linked") select {names}, :seq from {_INCOMING} n'
         f' where not exists (select 1 from {_BEATEN} b where b."incoming" = n."_order"'
@@ -328,10 +366,6 @@ def _append(
 
 def _columns(warehouse: Warehouse, stream: Stream) -> list[str]:
     return [warehouse.quote(name) for name in stream.columns]
-
-
-def _is_text(stream: Stream, column: str) -> bool:
-    return column in stream.columns and stream.columns[column].type == "string"
 
 
 def _waiting(session: Session, stream: Stream, loads: set[int], now: datetime) -> frozenset[int]:

@@ -40,14 +40,16 @@ def write(session: Session, definition: Definition) -> int:
     else:
         _update(session, definition, moving, facts.changed)
     _remember(session, fingerprint, definition)
-    lines, people = session.one(f"select count(*), count(distinct profile_id) from {table}") or (0, 0)
-    if lines != people:
-        msg = (
-            f"{lines - people} profiles came more than once from a statement of the project's own (fields or"
-            " traits of type sql); have it give each profile_id once, for example by group by"
-        )
-        raise DataError(msg)
-    return int(people)
+    lines = int(session.scalar(f"select count(*) from {table}"))
+    if definition.has_own_sql:
+        people = session.scalar(f"select count(distinct profile_id) from {table}")
+        if lines != people:
+            msg = (
+                f"{lines - people} profiles came more than once from a statement of the project's own (fields"
+                " or traits of type sql); have it give each profile_id once, for example by group by"
+            )
+            raise DataError(msg)
+    return lines
 
 
 def _update(session: Session, definition: Definition, moving: list[str], changed: str) -> None:

@@ -131,7 +131,7 @@ class PostgresSession(Session):
         how = "using brin " if clustered else ""
         self.execute(
             f"create index if not exists {self.warehouse.quote(name)} on {self.warehouse.table(table)}"
-            f" {how}({on})"
+            f" {how}({on}){' with (autosummarize = on)' * clustered}"
         )
 
     def replace_table(self, name: str, select: str, params: Mapping[str, Any] | None = None) -> None:

@@ -73,10 +73,7 @@ def differences(found: dict[Any, dict[str, Any]], expected: dict[Any, dict[str, 
 
 def compare(warehouse: Warehouse, world: Oracle) -> None:
     """The tables ``profiles`` and ``accounts`` against the oracle."""
-    expected = {
-        profile: {"profile_id": profile, **values}
-        for profile, values in world.values.items()
-    }
+    expected = {profile: {"profile_id": profile, **values} for profile, values in world.values.items()}
     found = profile_rows(warehouse)
     assert differences(found, expected) == []
     if world.profiles.accounts:

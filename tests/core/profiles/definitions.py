@@ -195,9 +195,15 @@ def accounts(draw: st.DrawFn, known: dict[str, str]) -> Accounts | None:
 
 
 @st.composite
-def definitions(draw: st.DrawFn) -> Profiles:
-    found: dict[str, Trait] = {f"trait_{n}": t for n, t in enumerate(draw(st.lists(traits(), max_size=6)))}
-    named = {f"field_{n}": f for n, f in enumerate(draw(st.lists(fields(), max_size=4)))}
+def definitions(draw: st.DrawFn, least: int = 0) -> Profiles:
+    """:param least: so many traits of rows at least, and half as many fields."""
+    found: dict[str, Trait] = {
+        f"trait_{n}": t for n, t in enumerate(draw(st.lists(traits(), min_size=least, max_size=least + 6)))
+    }
+    named = {
+        f"field_{n}": f
+        for n, f in enumerate(draw(st.lists(fields(), min_size=least // 2, max_size=least // 2 + 4)))
+    }
     if draw(st.booleans()):
         found["trait_sql"], named["field_sql"] = SQL_TRAIT, SQL_FIELD
     known = kinds(Profiles(fields=named, traits=found))

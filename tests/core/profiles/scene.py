@@ -186,13 +186,13 @@ class Resolved(Scene):
             last = max((row.load_id for row in self.rows), default=0)
             for number, batch in enumerate(filter(None, step["batches"]), 1):
                 self._write(session, batch, last + number, self.windows)
-            for again, batch in step["again"]:
-                self._land_again(session, again, batch)
+            for number, batch, passed in step["again"]:
+                self._land_again(session, number, [replace(row, passed=passed) for row in batch])
         resolve(self.warehouse, self.identity, STREAMS, world.run(self.now, f"identity_{self.windows}"))
         self._read()
 
     def _land_again(self, session: Session, number: int, batch: list[Row]) -> None:
-        """A batch of the past has other rows than it had."""
+        """A batch of the past has other rows than it had, and may fail its check this time."""
         loads = sorted({row.load_id for row in self.rows if row.stream == batch[0].stream})
         if not loads:
             return
@@ -288,7 +288,7 @@ def _carrying(draw: st.DrawFn) -> list[Row]:
 
 def carried() -> st.SearchStrategy[list[dict[str, Any]]]:
     """Windows for :class:`Resolved`."""
-    again = st.tuples(st.integers(0, 9), _carrying())
+    again = st.tuples(st.integers(0, 9), _carrying(), st.booleans())
     return st.lists(
         st.fixed_dictionaries(
             {

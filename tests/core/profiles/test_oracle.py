@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Warehouse
 
 
-@settings_of(10)
-@given(world=worlds(), profiles=definitions())
+@settings_of(20)
+@given(world=worlds(), profiles=definitions(16))
 def test_profiles_equal_a_calculation_row_by_row(engine: Warehouse, world, profiles: Profiles) -> None:
     rows, people = world
     clear(engine)

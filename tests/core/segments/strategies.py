@@ -273,9 +273,27 @@ DIVIDED = Segmentation(
 )
 
 
+_BROAD = [
+    TraitIs(trait="rows", at_least=0),
+    TraitIs(trait="last_integer", at_least=1),
+    TraitIs(trait="last_boolean", is_=True),
+    TraitIs(trait="text", exists=True),
+]
+
+
+def broad(others: list[str], groups: list[tuple[str, str]]) -> st.SearchStrategy[Any]:
+    """Conditions that many fulfil, so that there is something to narrow."""
+    divided = [InSplit(split=split, group=group) for split, group in groups]
+    without = [NoneOf(none=(InSegment(segment=name),)) for name in others]
+    return st.sampled_from(_BROAD) | st.sampled_from([*_BROAD, *divided, *without])
+
+
 @st.composite
-def segmentations(draw: st.DrawFn) -> Segmentation:
-    """Segments that refer to earlier ones in every way, in any order."""
+def segmentations(draw: st.DrawFn, where: Callable[..., st.SearchStrategy[Any]] = conditions) -> Segmentation:
+    """Segments that refer to earlier ones in every way, in any order.
+
+    :param where: what their conditions are drawn from.
+    """
     names = [f"segment_{number}" for number in range(draw(st.integers(1, 7)))]
     groups = [(split.name, group) for split in SPLITS for group in GROUPS]
     suppression = draw(st.sampled_from([(), (), (names[0],)]))
@@ -285,7 +303,7 @@ def segmentations(draw: st.DrawFn) -> Segmentation:
         found.append(
             Segment(
                 name=name,
-                where=draw(conditions(others, whole)),
+                where=draw(where(others, whole)),
                 limit=draw(st.none() | LIMITS),
                 but_not=tuple(draw(st.lists(st.sampled_from(others), max_size=1)) if others else ()),
             )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
@@ -15,14 +17,16 @@ from cdp_provider.core.project.profiles import ProfileField, Profiles
 from cdp_provider.core.segments.membership import build_segments
 from tests.core.profiles.checking import settings_of
 from tests.core.profiles.oracle import Oracle
+from tests.core.profiles.scene import HOUR
 from tests.core.profiles.strategies import ZONES, worlds
-from tests.core.profiles.world import NOW, STREAMS, Row, clear, put, run
+from tests.core.profiles.world import NOW, STREAMS, Row, clear, landed, put, run
 from tests.core.segments.oracle import World
 from tests.core.segments.strategies import (
     CONSENT,
     DIVIDED,
     OWN_SQL,
     PROFILES,
+    broad,
     funnels,
     leaves,
     related,
@@ -87,16 +91,41 @@ def test_funnels_and_objects_equal_a_search_of_all_of_them(engine, world, condit
     one_by_one(engine, world, conditions, PROFILES)
 
 
+def belong(warehouse: Warehouse, rows: list[Row], people: dict[int, int], segmentation: Segmentation) -> None:
+    """A whole segmentation over a world."""
+    clear(warehouse)
+    put(warehouse, rows, people)
+    build_profiles(warehouse, PROFILES, STREAMS, run())
+    splits = chance(warehouse, DIVIDED, PROFILES)
+    expected = World(Oracle(rows, people, PROFILES, NOW), segmentation, splits, OWN_SQL).members()
+    assert members(warehouse, segmentation, PROFILES) == expected
+
+
 @settings_of(10)
 @given(world=worlds(), segmentation=segmentations())
 def test_memberships_equal_a_calculation_profile_by_profile(engine, world, segmentation):
-    rows, people = world
-    clear(engine)
-    put(engine, rows, people)
-    build_profiles(engine, PROFILES, STREAMS, run())
-    splits = chance(engine, DIVIDED, PROFILES)
-    expected = World(Oracle(rows, people, PROFILES, NOW), segmentation, splits, OWN_SQL).members()
-    assert members(engine, segmentation, PROFILES) == expected
+    belong(engine, *world, segmentation)
+
+
+#: A few values, each said in every column, so that many are level.
+_NUMBERS = {
+    n: {"i": n, "n": float(n), "d": Decimal(n), "s": f"{n}", "day": date(2026, 1, 1 + n), "t": NOW + n * HOUR}
+    for n in range(3)
+} | {None: {}}
+_value = st.sampled_from([None, 0, 1, 1, 2])
+
+
+@settings_of(20)
+@given(
+    said=st.lists(st.tuples(_value, st.sampled_from([None, True, False])), min_size=12, max_size=12),
+    segmentation=segmentations(broad),
+)
+def test_segments_are_narrowed_as_by_hand(engine, said, segmentation):
+    rows = [
+        Row("web.events", n, {**_NUMBERS[i], "b": b, "at": NOW - HOUR}, position=n)
+        for n, (i, b) in enumerate(said, 1)
+    ]
+    belong(engine, landed(rows), {n: n for n in range(1, 13)}, segmentation)
 
 
 MANY = 20_000
