@@ -116,15 +116,19 @@ def reported(warehouse: Warehouse, run: Run, stage: str, node: str = "-") -> Ite
         raise
 
 
-def superseded(session: Session, report: Report) -> bool:
+def superseded(session: Session, report: Report, *also: str) -> bool:
     """Whether a newer window's result of this stage already stands in the tables.
 
     Current tables speak for one moment; clearing an old run must not take them back to it. When it returns
     True, the report has been marked and written, and the stage has nothing left to do.
+
+    :param also: stages whose newer results count too, because this one builds on them.
     """
+    stages = {f"stage_{i}": stage for i, stage in enumerate((report.stage, *also))}
     newest = session.scalar(
-        f"select window_end from {session.warehouse.table('progress')} where stage = :stage and node = :node",
-        {"stage": report.stage, "node": report.node},
+        f"select max(window_end) from {session.warehouse.table('progress')}"
+        f" where stage in ({', '.join(':' + name for name in stages)}) and node = :node",
+        {**stages, "node": report.node},
     )
     if newest is None or newest <= report.run.window.end:
         return False

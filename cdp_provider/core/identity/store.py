@@ -318,7 +318,7 @@ def apply(session: Session, changes: Changes | Stored, plan: Plan) -> None:
             f" where u.stream = {table('row_links')}.stream and u.load_id = {table('row_links')}.load_id"
             f" and u.position = {table('row_links')}.position)"
         )
-    if plan.replay or unlinked:
+    if plan.replay or (unlinked and session.scalar(f"select count(*) from {unlinked}")):
         # Rows that profiles have linked already hang on other identifiers now: they link all of them anew.
         session.execute(f"update {table('linked')} set fingerprint = ''")
     for name in (*_OF_HISTORY, "splits"):

@@ -12,9 +12,9 @@ from cdp_provider.core.profiles.accounts import accounts_sql
 from cdp_provider.core.profiles.definition import Definition
 from cdp_provider.core.profiles.facts import Facts
 from cdp_provider.core.profiles.kept import kept_facts
-from cdp_provider.core.profiles.linked import RawRows
 from cdp_provider.core.profiles.params import Params
 from cdp_provider.core.profiles.provenance import write_view
+from cdp_provider.core.profiles.sources import RawRows
 from cdp_provider.core.profiles.write import TABLE, write
 from cdp_provider.core.runs import advance, reported, superseded
 

@@ -76,7 +76,7 @@ class _KeptRows:
         keeper = _Keeper(session, relations, self._owner)
         names = [keeper.totals(totals) for totals in relations.totals.values()]
         names += [keeper.relation(extra) for extra in relations.extra if not extra.always]
-        keeper.drop_others(names)
+        keeper.tidy(names)
         relations.changed = _CHANGED if keeper.known else None
 
     def table(self, stream: Stream) -> str | None:
@@ -152,11 +152,21 @@ class _Keeper:
         self._remember(name, fingerprint, extra.refs, extra.relation)
         return name
 
-    def drop_others(self, names: Collection[str]) -> None:
-        """Drop what is asked for no more."""
+    def tidy(self, names: Collection[str]) -> None:
+        """Drop what is asked for no more, and forget what everybody knows."""
+        session, kept = self.session, self.table("kept")
         for name in self.states.keys() - set(names):
-            self.session.execute(f"drop table if exists {self.table(name)}")
-            self.session.execute(f"delete from {self.table('kept')} where name = :name", {"name": name})
+            session.execute(f"drop table if exists {self.table(name)}")
+            session.execute(f"delete from {kept} where name = :name", {"name": name})
+        known: dict[str, int] = {}
+        for (text,) in session.fetch(f"select linked from {kept}"):
+            for ref, seq in json.loads(text).items():
+                known[ref] = min(seq, known.get(ref, seq))
+        for ref, seq in known.items():
+            session.execute(
+                f"delete from {self.table('unlinked')} where stream = :ref and linked_seq <= :seq",
+                {"ref": ref, "seq": seq},
+            )
 
     def _name(self, key: str) -> str:
         return f"kept_{self.owner}_{hashlib.sha256(key.encode()).hexdigest()[:12]}"

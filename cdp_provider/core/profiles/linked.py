@@ -13,24 +13,27 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
+from cdp_provider.core.profiles.versions import (
+    Load,
+    columns_of,
+    lies_ready,
+    loads_of,
+    time_of,
+    versions,
+    visible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.project.streams import Stream
-    from cdp_provider.core.warehouse import Session, Warehouse
+    from cdp_provider.core.warehouse import Session
 
 _INCOMING = '"cdp_incoming_rows"'
 _BEATEN = '"cdp_beaten_rows"'
 #: About so many rows are linked at a time.
 _PORTION = 2_000_000
-
-#: What an order key has room for.
-_MOST_SEQS = 2**24
-_MOST_OFFSETS = 2**14
 
 
 def table_of(stream: Stream) -> str:
@@ -45,14 +48,6 @@ class _State(NamedTuple):
     resolved_seq: int
     rebuilt_seq: int
     waiting: frozenset[int]
-
-
-class _Load(NamedTuple):
-    load_id: int
-    load_seq: int
-    offset: int
-    resolved_seq: int
-    rows: int
 
 
 def seqs(session: Session) -> dict[str, tuple[int, int]]:
@@ -74,7 +69,7 @@ def refresh(session: Session, stream: Stream, now: datetime) -> bool:
     if not lies_ready(session, stream):
         return False
     state = _state(session, stream)
-    loads = _loads(session, stream)
+    loads = loads_of(session, stream)
     fingerprint = _fingerprint(stream)
     seq = state.linked_seq + 1 if state else 1
     stands = state is not None and state.fingerprint == fingerprint and state.window_end <= now
@@ -97,60 +92,10 @@ def refresh(session: Session, stream: Stream, now: datetime) -> bool:
     return True
 
 
-def rows_sql(warehouse: Warehouse, stream: Stream, table: str, columns: Sequence[str]) -> str:
-    """A select of linked rows by profile: ``_profile_id``, ``_time``, ``_order``, columns.
-
-    :param table: it, quoted, or a select in parentheses with its columns.
-    :param columns: quoted.
-    """
-    chosen = ['i.profile_id as "_profile_id"', f'{time_of(warehouse, stream, "t")} as "_time"', 't."_order"']
-    chosen += [f"t.{name}" for name in columns]
-    return (
-        f"select {', '.join(chosen)} from {table} t"
-        f' join {warehouse.table("identifiers")} i on i.node_id = t."_node_id"'
-    )
-
-
-def time_of(warehouse: Warehouse, stream: Stream, alias: str) -> str:
-    """SQL of a row's time."""
-    if stream.time is None:
-        return f"cast(null as {warehouse.types['timestamp']})"
-    return f"{alias}.{warehouse.quote(stream.time)}"
-
-
-def from_raw(session: Session, stream: Stream, params: Params) -> str | None:
-    """The same as a select in parentheses over the raw rows, as of any moment; None for an optional stream
-    that was never landed."""
-    if not lies_ready(session, stream):
-        return None
-    warehouse = session.warehouse
-    visible = _visible(warehouse, stream, params.moment())
-    rows = _rows(warehouse, stream, _loads(session, stream), visible, params.bind(stream.ref, "string"))
-    names = [*_columns(warehouse, stream), '"_load_id"', '"_position"', '"_node_id"', '"_order"']
-    keys = ", ".join(warehouse.quote(name) for name in stream.primary_key)
-    return (
-        f"(select {', '.join(names)} from (select r.*, row_number() over (partition by {keys}"
-        f' order by "_order" desc) as "_rank" from ({rows}) r) ranked where "_rank" = 1)'
-    )
-
-
-def lies_ready(session: Session, stream: Stream) -> bool:
-    """Whether there are raw rows; not for an optional stream that was never landed.
-
-    :raises NotFoundError: the stream, or columns of it, were never landed, and it is not optional.
-    """
-    present = session.columns(stream.raw_table)
-    missing = [name for name in stream.columns if name not in present]
-    if present and not missing:
-        return True
-    if stream.optional:
-        return False
-    what = f"its columns {', '.join(missing)}" if present else "it"
-    msg = (
-        f"the stream {stream.ref} is needed, but {what} was never landed; land it first,"
-        " or mark the stream as optional"
-    )
-    raise NotFoundError(msg)
+def speaks_of(session: Session, stream: Stream, now: datetime) -> bool:
+    """Whether the stream's table holds its rows as of that moment."""
+    state = _state(session, stream)
+    return state is not None and state.window_end == now and state.fingerprint == _fingerprint(stream)
 
 
 def _state(session: Session, stream: Stream) -> _State | None:
@@ -181,56 +126,7 @@ def _fingerprint(stream: Stream) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _loads(session: Session, stream: Stream) -> list[_Load]:
-    """The batches whose rows identity has taken in as they stand."""
-    found = session.fetch(
-        "select load_id, load_seq, load_id - min(load_id) over (partition by load_seq), resolved_seq,"
-        " rows_landed"
-        f" from {session.warehouse.table('loads')} where stream = :ref and state = 'passed'"
-        " and resolved_hash = content_hash order by load_id",
-        {"ref": stream.ref},
-    )
-    loads = [_Load(*row) for row in found]
-    if any(load.load_seq >= _MOST_SEQS or load.offset >= _MOST_OFFSETS for load in loads):
-        msg = (
-            f"the stream {stream.ref} has more than {_MOST_SEQS} windows, or batches of one window"
-            f" whose numbers lie more than {_MOST_OFFSETS} apart, and its rows can't be ordered; give the"
-            " project a schema of its own"
-        )
-        raise ConfigurationError(msg)
-    return loads
-
-
-def _visible(warehouse: Warehouse, stream: Stream, now: str = ":linked_now") -> str:
-    if stream.time is None:
-        return "true"
-    time = time_of(warehouse, stream, "r")
-    return f"({time} < cast({now} as {warehouse.types['timestamp']}) or {time} is null)"
-
-
-def _rows(
-    warehouse: Warehouse, stream: Stream, loads: Sequence[_Load], condition: str, ref: str = ":linked_ref"
-) -> str:
-    """All versions of rows of some batches, linked. Numbers are our own, and written out."""
-    quote = warehouse.quote
-    order = warehouse.order_key(time_of(warehouse, stream, "r"), "l.load_seq", 'l."offset"', 'r."_position"')
-    chosen = [f"r.{quote(name)}" for name in stream.columns]
-    hashed = warehouse.key_hash([f"r.{quote(key)}" for key in stream.primary_key])
-    chosen += ['r."_load_id"', 'r."_position"', 'k.node_id as "_node_id"', f'{order} as "_order"']
-    chosen.append(f'{hashed} as "_key"')
-    listed = ", ".join(f"({load.load_id}, {load.load_seq}, {load.offset})" for load in loads) or "(0, 0, 0)"
-    ids = ", ".join(str(load.load_id) for load in loads) or "0"
-    return (
-        f"select {', '.join(chosen)} from {warehouse.table(stream.raw_table)} r"
-        f' join (values {listed}) l(load_id, load_seq, "offset") on l.load_id = r."_load_id"'
-        f" left join (select load_id, position, node_id from {warehouse.table('row_links')}"
-        f" where stream = {ref} and load_id in ({ids})) k"
-        ' on k.load_id = r."_load_id" and k.position = r."_position"'
-        f' where r."_load_id" in ({ids}) and {condition}'
-    )
-
-
-def _make(session: Session, stream: Stream, loads: Sequence[_Load], now: datetime, seq: int) -> None:
+def _make(session: Session, stream: Stream, loads: Sequence[Load], now: datetime, seq: int) -> None:
     """All rows anew, in portions of whole batches: a join of all of them takes more memory and time."""
     warehouse = session.warehouse
     name, table = table_of(stream), warehouse.table(table_of(stream))
@@ -242,7 +138,7 @@ def _make(session: Session, stream: Stream, loads: Sequence[_Load], now: datetim
     session.execute(f"drop table if exists {table}")
     into = f"create table {table} as"
     for portion in _portions(loads):
-        rows = _rows(warehouse, stream, portion, _visible(warehouse, stream))
+        rows = versions(warehouse, stream, portion, visible(warehouse, stream))
         session.execute(
             f'{into} select r.*, cast({seq} as bigint) as "_linked" from ({rows}) r{beaten}', values
         )
@@ -255,9 +151,9 @@ def _make(session: Session, stream: Stream, loads: Sequence[_Load], now: datetim
     session.analyze(table)
 
 
-def _portions(loads: Sequence[_Load]) -> Iterator[list[_Load]]:
+def _portions(loads: Sequence[Load]) -> Iterator[list[Load]]:
     """Batches of some million rows together; one empty portion where there are none."""
-    portion: list[_Load] = []
+    portion: list[Load] = []
     rows = 0
     for load in loads:
         if portion and rows + load.rows > _PORTION:
@@ -268,7 +164,7 @@ def _portions(loads: Sequence[_Load]) -> Iterator[list[_Load]]:
     yield portion
 
 
-def _find_beaten(session: Session, stream: Stream, loads: Sequence[_Load], values: Mapping[str, Any]) -> str:
+def _find_beaten(session: Session, stream: Stream, loads: Sequence[Load], values: Mapping[str, Any]) -> str:
     """Find the rows that have a newer one with their key; returns a condition that leaves them out.
 
     Keys with several rows are found first: most streams have few, and events none.
@@ -276,11 +172,11 @@ def _find_beaten(session: Session, stream: Stream, loads: Sequence[_Load], value
     warehouse = session.warehouse
     ids = ", ".join(str(load.load_id) for load in loads) or "0"
     hashed = warehouse.key_hash([f"r.{warehouse.quote(key)}" for key in stream.primary_key])
-    visible = _visible(warehouse, stream)
+    happened = visible(warehouse, stream)
     session.execute('drop table if exists "cdp_repeated_keys"')
     session.execute(
         f'create temporary table "cdp_repeated_keys" as select {hashed} as "hash"'
-        f' from {warehouse.table(stream.raw_table)} r where r."_load_id" in ({ids}) and {visible}'
+        f' from {warehouse.table(stream.raw_table)} r where r."_load_id" in ({ids}) and {happened}'
         " group by 1 having count(*) > 1",
         values,
     )
@@ -292,7 +188,7 @@ def _find_beaten(session: Session, stream: Stream, loads: Sequence[_Load], value
     session.execute(
         f'create temporary table {_BEATEN} as select "_load_id", "_position" from ('
         f'select "_load_id", "_position", row_number() over (partition by {keys}'
-        f' order by "_order" desc) as "_rank" from ({_rows(warehouse, stream, loads, visible)}) r'
+        f' order by "_order" desc) as "_rank" from ({versions(warehouse, stream, loads, happened)}) r'
         ' where "_key" in (select "hash" from "cdp_repeated_keys")) ranked where "_rank" > 1',
         values,
     )
@@ -306,8 +202,8 @@ def _find_beaten(session: Session, stream: Stream, loads: Sequence[_Load], value
 def _append(
     session: Session,
     stream: Stream,
-    fresh: Sequence[_Load],
-    again: Sequence[_Load],
+    fresh: Sequence[Load],
+    again: Sequence[Load],
     before: datetime,
     now: datetime,
     seq: int,
@@ -317,12 +213,12 @@ def _append(
     table = warehouse.table(table_of(stream))
     values = {"linked_ref": stream.ref, "linked_now": now, "linked_before": before, "seq": seq}
     known = ", ".join(str(load.load_id) for load in fresh) or "0"
-    condition = _visible(warehouse, stream)
+    condition = visible(warehouse, stream)
     if again:
         time = time_of(warehouse, stream, "r")
         start = f"cast(:linked_before as {warehouse.types['timestamp']})"
         condition += f' and (r."_load_id" in ({known}) or {time} >= {start})'
-    rows = _rows(warehouse, stream, [*fresh, *again], condition)
+    rows = versions(warehouse, stream, [*fresh, *again], condition)
     keys = [warehouse.quote(key) for key in stream.primary_key]
     session.execute(f"drop table if exists {_INCOMING}")
     session.execute(
@@ -355,17 +251,13 @@ def _append(
             ' and b."standing" = t."_order" and b."standing" < b."incoming"'
         )
     own = ('"_load_id"', '"_position"', '"_node_id"', '"_order"', '"_key"')
-    names = ", ".join((*_columns(warehouse, stream), *own))
+    names = ", ".join((*columns_of(warehouse, stream), *own))
     session.execute(
         f'insert into {table} ({names}, "_linked") select {names}, :seq from {_INCOMING} n'
         f' where not exists (select 1 from {_BEATEN} b where b."incoming" = n."_order"'
         ' and b."standing" >= b."incoming")',
         values,
     )
-
-
-def _columns(warehouse: Warehouse, stream: Stream) -> list[str]:
-    return [warehouse.quote(name) for name in stream.columns]
 
 
 def _waiting(session: Session, stream: Stream, loads: set[int], now: datetime) -> frozenset[int]:
@@ -380,28 +272,3 @@ def _waiting(session: Session, stream: Stream, loads: set[int], now: datetime) -
         {"now": now},
     )
     return frozenset(row[0] for row in found)
-
-
-class StandingRows:
-    """Reads linked rows where their table speaks of now, and raw rows elsewhere. Writes nothing."""
-
-    def __init__(self, session: Session, params: Params) -> None:
-        self._session, self._params = session, params
-
-    def prepare(self, relations: object) -> None:
-        """Nothing to do."""
-
-    def table(self, stream: Stream) -> str | None:
-        """A table, or a select in parentheses; None for an optional stream that was never landed."""
-        state = _state(self._session, stream)
-        if state and state.window_end == self._params.now and state.fingerprint == _fingerprint(stream):
-            return self._session.warehouse.table(table_of(stream))
-        return from_raw(self._session, stream, self._params)
-
-
-class RawRows(StandingRows):
-    """Reads raw rows, as of any moment, with all that is known of them today."""
-
-    def table(self, stream: Stream) -> str | None:
-        """A select in parentheses; None for an optional stream that was never landed."""
-        return from_raw(self._session, stream, self._params)

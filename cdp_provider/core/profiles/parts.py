@@ -77,6 +77,11 @@ class Parts:
 
     def of_rows(self, rows: str) -> str:
         """A select: ``_profile_id`` and every part, over a relation of rows."""
+        windows = [part.last for part in self.columns]
+        widest = max((last for last in windows if last is not None), default=None)
+        if widest is not None and None not in windows:
+            # No part is made of older rows, and they need not be read.
+            rows = f"(select * from {rows} w where {within(widest, self._params)})"
         return self._grouped(rows, self._aggregate)
 
     def of_changes(self, rows: str, before: dict[timedelta, str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
 from cdp_provider.core.profiles import linked
+from cdp_provider.core.profiles.versions import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -170,7 +171,7 @@ def _field_sql(
         value = warehouse.byte_order(column) if kind == "string" else column
         statements.append(
             f"select i.profile_id, '{stream.ref}' as stream, t.\"_load_id\" as load_id,"
-            f' t."_position" as position, {linked.time_of(warehouse, stream, "t")} as time,'
+            f' t."_position" as position, {time_of(warehouse, stream, "t")} as time,'
             f' {value} as "_value", {place} as "_source", t."_order", {head} as "_head"'
             f" from {warehouse.table(linked.table_of(stream))} t"
             f' join {warehouse.table("identifiers")} i on i.node_id = t."_node_id"'

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from cdp_provider.core.exceptions import ConfigurationError
 from cdp_provider.core.profiles.filters import compile_comparison, compile_filter
-from cdp_provider.core.profiles.linked import rows_sql, time_of
 from cdp_provider.core.profiles.parts import Parts
 from cdp_provider.core.profiles.values import Values
+from cdp_provider.core.profiles.versions import rows_sql, time_of
 from cdp_provider.core.project.conditions import Comparison, Window
 
 if TYPE_CHECKING:

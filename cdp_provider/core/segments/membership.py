@@ -54,7 +54,7 @@ def build_segments(
 
     A profile that lost its id to a merge leaves with it; the profile that took it in keeps its own stay, or
     enters now. (``profile_redirect`` leads from the one to the other.) Members of a segment that the project
-    no longer has leave it. Nothing happens when a newer window's memberships stand already.
+    no longer has leave it. Nothing happens when a newer window's memberships or profiles stand already.
 
     :param segmentation: all segments of the project, and what narrows them.
     :returns: a report of stage ``segments``: ``rows_in`` counts profiles, ``rows_out`` open stays; ``detail``
@@ -66,7 +66,7 @@ def build_segments(
     with reported(warehouse, run, "segments") as report, warehouse.session() as session:
         tables.ensure(session)
         with session.lock("segments"):
-            if superseded(session, report):
+            if superseded(session, report, "profiles"):
                 return report
             require_profiles(session, segmentation, profiles)
             with session.lock("linked"), session.transaction():

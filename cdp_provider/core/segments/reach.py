@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import NotFoundError
 from cdp_provider.core.profiles.facts import Facts
-from cdp_provider.core.profiles.linked import RawRows
 from cdp_provider.core.profiles.params import Params
+from cdp_provider.core.profiles.sources import StandingRows
 from cdp_provider.core.segments.tree import references, splits_of
 
 if TYPE_CHECKING:
@@ -61,6 +61,6 @@ def standing(session: Session) -> datetime:
 
 
 def asking(session: Session, profiles: Profiles, streams: Sequence[Stream], now: datetime) -> Facts:
-    """Facts for one question, from the raw rows: nothing is written, and any moment can be asked about."""
+    """Facts for one question, as of any moment; nothing is written."""
     params = Params(session.warehouse, now, profiles.timezone)
-    return Facts(params, {stream.ref: stream for stream in streams}, RawRows(session, params))
+    return Facts(params, {stream.ref: stream for stream in streams}, StandingRows(session, params))

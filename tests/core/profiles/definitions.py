@@ -64,7 +64,7 @@ def _of_column(draw: st.DrawFn, kind: str, column: str) -> dict[str, Any]:
     if column in (*NUMERIC, "string") and kind not in ("list", "distinct_count"):
         given["default"] = draw(st.none() | st.just("nothing" if column == "string" else 7))
     if kind == "list":
-        given["limit"] = draw(st.sampled_from([1, 2, 100]))
+        given["limit"] = draw(st.sampled_from([1, 1, 2, 100]))
     return given
 
 
@@ -135,7 +135,7 @@ SOURCES = {
 }
 _PICKED = ["most_recent", "first", "source_priority"]
 KEEP = {
-    "string": [*_PICKED, "most_frequent", "min", "max", "list"],
+    "string": [*_PICKED, "most_frequent", "min", "max", "list", "list"],
     "boolean": [*_PICKED, "most_frequent", "min", "max", "list", "any", "all"],
     "date": [*_PICKED, "most_frequent", "min", "max", "list"],
     **dict.fromkeys(NUMERIC, [*_PICKED, "most_frequent", "min", "max", "sum", "average"]),
@@ -148,7 +148,7 @@ def fields(draw: st.DrawFn) -> ProfileField:
     sources = draw(st.lists(st.sampled_from(SOURCES[kind]), min_size=1, unique=True))
     keep = draw(st.sampled_from(KEEP[kind]))
     empty = draw(st.sampled_from(["ignore", "keep"])) if keep in _PICKED else "ignore"
-    limit = draw(st.sampled_from([1, 2, 100])) if keep == "list" else 100
+    limit = draw(st.sampled_from([1, 1, 2, 100])) if keep == "list" else 100
     return ProfileField(sources=sources, keep=keep, empty=empty, limit=limit)
 
 

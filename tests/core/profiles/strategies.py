@@ -199,9 +199,9 @@ def rows_of(draw: st.DrawFn, stream: Stream, *, crowded: bool) -> list[Row]:
     if stream.time:  # most have one
         value[stream.time] = st.sampled_from(CROWDED) if crowded else one_of([*MOMENTS, None])
     rows: list[Row] = []
-    for number in range(draw(st.integers(6, 12) if crowded else st.integers(0, 12))):
+    for number in range(draw(st.integers(8, 14) if crowded else st.integers(0, 12))):
         load, seq = draw(st.sampled_from(LOADS))
-        node = draw(st.none() | st.integers(1, 5)) if stream.identifiers else None
+        node = draw(st.sampled_from([None, 1, 2, 3, 4, 5])) if stream.identifiers else None
         values = {**draw(st.fixed_dictionaries(value)), "id": str(draw(st.integers(0, 9)))}
         load_id = 10 * STREAMS.index(stream) + load
         rows.append(Row(stream.ref, node, values, load_id, seq, number + 1, passed=load != 4))

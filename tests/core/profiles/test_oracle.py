@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 
 from cdp_provider.core.profiles.build import build_profiles
+from cdp_provider.core.project.profiles import Profiles, Trait
 from tests.core.profiles.checking import compare, settings_of
+from tests.core.profiles.comparing import first_moment
 from tests.core.profiles.definitions import OWN_SQL, definitions
 from tests.core.profiles.oracle import Oracle, Statement, chosen_of, survivor
-from tests.core.profiles.strategies import worlds
-from tests.core.profiles.world import NOW, STREAMS, clear, landed, put, run, table_rows
+from tests.core.profiles.strategies import DATES, DAY, MOMENTS, TICK, ZONES, worlds
+from tests.core.profiles.world import NOW, STREAMS, clear, event, landed, numbered, put, run, table_rows
 
 if TYPE_CHECKING:
-    from cdp_provider.core.project.profiles import ProfileField, Profiles
+    from cdp_provider.core.project.profiles import ProfileField
     from cdp_provider.core.warehouse import Warehouse
 
 
@@ -28,6 +32,28 @@ def test_profiles_equal_a_calculation_row_by_row(engine: Warehouse, world, profi
     report = build_profiles(engine, profiles, STREAMS, run())
     compare(engine, Oracle(rows, people, profiles, NOW, OWN_SQL))
     assert report.rows_out == len(set(people.values()))
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_date_is_a_day_of_the_zone(engine: Warehouse, zone: str) -> None:
+    ends = [first_moment(day + more * DAY, ZoneInfo(zone)) for day in DATES for more in (0, 1)]
+    moments = sorted({*MOMENTS, *ends, *(end - TICK for end in ends)})
+    rows = landed(numbered([event(n, at=moment, t=moment) for n, moment in enumerate(moments, 1)]))
+    people = {n: n for n in range(1, len(moments) + 1)}
+    traits = {"today": Trait(type="exists", stream="web.events", where={"t": {"today": True}})}
+    for n, day in enumerate(DATES):
+        held = {name: {name: day} for name in ("is", "before", "at_least", "at_most", "more_than")}
+        held["between"] = {"between": (day, day)}
+        traits |= {
+            f"{name}_{n}": Trait(type="exists", stream="web.events", where={"t": given})
+            for name, given in held.items()
+        }
+        traits[f"days_{n}"] = Trait(type="count", stream="web.events", between=(day, day))
+    profiles = Profiles(timezone=zone, traits=traits)
+    clear(engine)
+    put(engine, rows, people)
+    build_profiles(engine, profiles, STREAMS, run())
+    compare(engine, Oracle(rows, people, profiles, NOW))
 
 
 @settings_of(10)
