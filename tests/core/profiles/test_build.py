@@ -269,7 +269,9 @@ def test_each_stream_is_read_once(make_warehouse, monkeypatch):
     put(warehouse, [], {})
     wanted = Profiles(
         traits={
-            f"{s.name}_{n}": Trait(type="count", stream=s.ref, where={"i": n}) for n in range(9) for s in STREAMS
+            f"{s.name}_{n}": Trait(type="count", stream=s.ref, where={"i": n})
+            for n in range(9)
+            for s in STREAMS
         },
         fields={"s": ProfileField(sources=["web.events.s", "crm.people.s"], keep="first")},
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         "with a as (select 1) select * from a",
         "-- a comment; with (\nselect 1 /* ) ; */",
         "select ';', '(', ':x', '{y}', '--', \"a;b\", 'it''s', \"a\"\"b\"",
-        "select total::text, x[1: 2], {'a': 1}, foo$bar from {till.orders} where at < :now",
+        "select total::text, x[1: 2], {'a': 1} from {till.orders} where at < :now",
         "select inserted, updated_at, into_x from {web.events}",
     ],
 )

@@ -282,6 +282,6 @@ def test_funnels_hold_where_some_chain_fulfils_them(warehouse, asked, people):
 def test_what_a_funnel_depends_on_is_told(make_warehouse, given, windows, always):
     asked = facts(make_warehouse("duckdb"))
     funnel_sql(Funnel(**given), asked)
-    (relation,) = asked.extra.values()
+    (relation,) = asked.extra
     assert {ref: set(found) for ref, found in relation.windows.items()} == windows
     assert (set(relation.refs), relation.always) == (set(windows), always)

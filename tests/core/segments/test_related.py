@@ -222,7 +222,7 @@ def test_only_a_profiles_own_plain_objects_are_kept(make_warehouse):
     assert not asked.extra
     for more in ({"on": {"customer": "text"}}, {"having": [ITEMS]}):
         related_sql(Related(related="till.orders", **more), asked, str)
-    assert [relation.always for relation in asked.extra.values()] == [True, True]
+    assert [relation.always for relation in asked.extra] == [True, True]
 
 
 @pytest.mark.parametrize(

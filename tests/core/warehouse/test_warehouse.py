@@ -166,13 +166,27 @@ def test_a_held_postgres_lock_is_waited_for_and_then_named(make_warehouse):
             assert second.scalar("select 1") == 1
 
 
-def test_pick_takes_the_value_of_the_first_row_that_fulfils_the_condition(warehouse):
-    smallest = warehouse.pick("v", "o", "v is not null and v <> 'no'")
-    largest = warehouse.pick("v", "o", "v is not null and v <> 'no'", largest=True)
-    rows = "(values (1, 'a', 3), (1, 'b', 2), (1, 'no', 1), (1, null, 9), (2, 'no', 1)) t(g, v, o)"
+def test_latest_takes_the_value_of_the_first_or_last_row(warehouse):
+    """By time (none is the earliest), window, batch and position; a missing value is one too."""
+    stamp = warehouse.types["timestamp"]
+    order = warehouse.order_key(f"cast(t as {stamp})", "seq", "batch", "position")
+    newest = warehouse.latest("v", "string", order, "v is null or v <> 'no'")
+    oldest = warehouse.latest("v", "string", order, "v is null or v <> 'no'", oldest=True)
+    rows = """(values
+        (1, 'a', '2026-01-01', 1, 0, 1), (1, 'b', '2026-01-02', 9, 0, 1), (1, 'no', '2026-01-03', 1, 0, 1),
+        (2, 'x', '2026-01-02', 1, 0, 2), (2, 'y', '2026-01-02', 1, 1, 1), (2, 'z', '2026-01-02', 1, 1, 10),
+        (3, 'later', null, 2, 0, 1), (3, 'early', null, 1, 16383, 1073741823),
+        (4, null, '9999-12-31 23:59:59.999999', 16777215, 16383, 1073741823), (4, 'n', '0001-01-01', 0, 0, 0),
+        (5, 'no', '2026-01-01', 1, 0, 1)) t(g, v, t, seq, batch, position)"""
     with warehouse.session() as session:
-        found = session.fetch(f"select g, {smallest}, {largest} from {rows} group by g order by g")
-    assert found == [(1, "b", "a"), (2, None, None)]
+        found = session.fetch(f"select g, {newest}, {oldest} from {rows} group by g order by g")
+    assert found == [
+        (1, "b", "a"),
+        (2, "z", "x"),
+        (3, "later", "early"),
+        (4, None, "n"),
+        (5, None, None),
+    ]
 
 
 def test_a_table_that_begins_with_an_empty_chunk_is_loaded_as_it_is(warehouse):
