@@ -226,7 +226,7 @@ class _Keeper:
     def _temp(self, name: str, select: str) -> None:
         self.session.execute(f"drop table if exists {name}")
         self._run(f"create temporary table {name} as {select}")
-        if name not in (_DELTA, _NEW):  # many columns, and nobody asks a planner for the best way to copy them
+        if name not in (_DELTA, _NEW):  # wide, and only copied
             self.session.analyze(name)
 
     def _continue(self, name: str, totals: Totals, state: _State) -> None:
