@@ -31,11 +31,12 @@ stop: ## end whatever this checkout has running
 	@if [ -e .airflow/running.json ]; then $(BIN)/python -m scripts.ui --stop; else echo "Nothing is running."; fi
 
 test: $(INSTALLED) ## all tests, on DuckDB and on a PostgreSQL that they start themselves
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	@$(BIN)/python -m pytest -q -m alone
 
 test-deep: $(INSTALLED) ## what is generated, twenty times as often; nightly
-	@CDP_TEST_DEPTH=20 $(BIN)/python -m pytest tests/core/identity tests/core/activation
+	@CDP_TEST_DEPTH=20 $(BIN)/python -m pytest tests/core/identity tests/core/activation tests/core/profiles \
+		tests/core/segments tests/test_survival_duckdb.py tests/test_survival_postgres.py
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .

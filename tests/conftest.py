@@ -35,7 +35,19 @@ if os.environ.get("CI"):
 
 RunDag: TypeAlias = "Callable[[Path], tuple[datetime, dict[str, str]]]"
 ENGINES = ("duckdb", "postgres")
+#: Files that take longest. They begin, so that no core waits at the end for the other one.
+LONG = ("test_survival", "test_fuzzy", "test_robustness", "test_diff", "test_oracle", "test_sequences")
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in the order of :data:`LONG`, then all others as they come."""
+    places = {name: place for place, name in enumerate(LONG)}
+
+    def place(item: pytest.Item) -> int:
+        return min((place for name, place in places.items() if name in item.path.name), default=len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
