@@ -37,7 +37,7 @@ class Asked:
         return self._newest_time() if newest else self._part("min", '"_time"', "timestamp")
 
     def of_column(self, function: str, column: str, kind: str, nulls: str, limit: int) -> str:
-        """Of a column's values; as :meth:`ask` says."""
+        """Of a column's values; :meth:`Facts.ask` says which functions there are."""
         if nulls == "zero":
             column = f"coalesce({column}, 0)"
         valued = () if nulls in ("keep", "zero") else (f"{column} is not null",)

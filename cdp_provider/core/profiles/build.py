@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 ACCOUNTS = "accounts"
 _PAST = '"cdp_past_profiles"'
 
+#: Further tables and views that no project names.
+_OWN = ("product", "profile_redirect", "field_provenance", "membership_flags")
+
 
 def build_profiles(warehouse: Warehouse, profiles: Profiles, streams: Sequence[Stream], run: Run) -> Report:
     """Bring all profiles to the end of the run's window.
@@ -73,7 +76,7 @@ def snapshot(
     :returns: the number of profiles.
     :raises ConfigurationError: the table is one of the product.
     """
-    own = {*tables.TABLES, TABLE, ACCOUNTS, "product", "profile_redirect", "field_provenance"}
+    own = {*tables.TABLES, TABLE, ACCOUNTS, *_OWN}
     streams_tables = {name for stream in streams for name in (stream.view, stream.raw_table)}
     if table in own | streams_tables or table.startswith(("linked_", "kept_", "raw_", "outbox__")):
         msg = f"{table} is a table of the product itself; give the snapshot another name"

@@ -35,10 +35,9 @@ class Facts(Relations):
         """SQL of a value of each profile, where :meth:`joins` are joined.
 
         ``count`` of rows, ``count_values``, ``sum`` (in the column's type), ``average`` (a double), ``min``,
-        ``max``, ``any``, ``all``, ``distinct_count``, ``most_frequent``, ``list`` (JSON),
-        ``first``, ``last``, ``first_time``, ``last_time``, and ``first_order``, ``last_order`` (the place of
-        that row). Counts are
-        0 for a profile without such rows, everything else NULL.
+        ``max``, ``any``, ``all``, ``distinct_count``, ``most_frequent``, ``list`` (JSON), ``first``,
+        ``last``, ``first_time``, ``last_time``, and ``first_order``, ``last_order`` (the row's place).
+        Counts are 0 for a profile without such rows, everything else NULL.
 
         :param nulls: ``ignore`` rows without a value, ``empty`` those with an empty text too, take them for
             ``zero``, or ``keep`` them as values.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _INCOMING = '"cdp_incoming_rows"'
 _BEATEN = '"cdp_beaten_rows"'
+#: What a table has behind the stream's columns.
+_OWN = ("_load_id", "_position", "_node_id", "_order", "_key", "_linked")
 #: About so many rows are linked at a time.
 _PORTION = 2_000_000
 
@@ -134,9 +136,14 @@ def _make(session: Session, stream: Stream, loads: Sequence[Load], now: datetime
     session.index(stream.raw_table, "_load_id", clustered=True)
     session.index("row_links", "load_id", clustered=True)
     beaten = _find_beaten(session, stream, loads, values)
-    session.execute(f"drop view if exists {warehouse.table('field_provenance')}")  # it reads these tables
-    session.execute(f"drop table if exists {table}")
-    into = f"create table {table} as"
+    if list(session.columns(name)) == [*stream.columns, *_OWN]:
+        # The view of provenance, and what others have built on it, reads this table.
+        session.execute(f"truncate table {table}")
+        into = f"insert into {table}"
+    else:
+        session.execute(f"drop view if exists {warehouse.table('field_provenance')}")
+        session.execute(f"drop table if exists {table}")
+        into = f"create table {table} as"
     for portion in _portions(loads):
         rows = versions(warehouse, stream, portion, visible(warehouse, stream))
         session.execute(
@@ -250,8 +257,7 @@ def _append(
             f'delete from {table} as t using {_BEATEN} b where b."_key" = t."_key"'
             ' and b."standing" = t."_order" and b."standing" < b."incoming"'
         )
-    own = ('"_load_id"', '"_position"', '"_node_id"', '"_order"', '"_key"')
-    names = ", ".join((*columns_of(warehouse, stream), *own))
+    names = ", ".join((*columns_of(warehouse, stream), *(warehouse.quote(name) for name in _OWN[:-1])))
     session.execute(
         f'insert into {table} ({names}, "_linked") select {names}, :seq from {_INCOMING} n'
         f' where not exists (select 1 from {_BEATEN} b where b."incoming" = n."_order"'

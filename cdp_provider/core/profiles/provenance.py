@@ -94,7 +94,7 @@ def provenance(
         raise ConfigurationError(msg)
     by_ref = {stream.ref: stream for stream in streams}
     with warehouse.session() as session:
-        if not all(session.exists(linked.table_of(by_ref[source.stream])) for source in wanted.sources):
+        if not any(_stands(session, by_ref[source.stream]) for source in wanted.sources):
             msg = "profiles were not built yet; run build_profiles first"
             raise NotFoundError(msg)
         current = session.scalar(
@@ -103,7 +103,7 @@ def provenance(
         if current is None:
             msg = f"there is no profile {profile_id}, and never was"
             raise NotFoundError(msg)
-        statements = _field_sql(warehouse, field, wanted, by_ref)
+        statements = _field_sql(session, field, wanted, by_ref)
         rows = session.fetch(
             f"select stream, load_id, position, time, chosen from ({statements}) f"
             " where profile_id = :id order by time desc nulls last, load_id desc, position desc",
@@ -120,13 +120,14 @@ def write_view(session: Session, profiles: Profiles, streams: Mapping[str, Strea
     """
     warehouse = session.warehouse
     parts = [
-        f"select * from ({_field_sql(warehouse, name, field, streams, session)}) f"
+        f"select * from ({_field_sql(session, name, field, streams)}) f"
         for name, field in profiles.fields.items()
         if field.keep != "sql" and any(_stands(session, streams[source.stream]) for source in field.sources)
     ]
-    session.execute(f"drop view if exists {warehouse.table(VIEW)}")
+    # Replaced, not dropped: it keeps who may read it, and views of others on it.
     session.execute(
-        f"create view {warehouse.table(VIEW)} as {' union all '.join(parts) or _nothing(warehouse)}"
+        f"create or replace view {warehouse.table(VIEW)} as"
+        f" {' union all '.join(parts) or _nothing(warehouse)}"
     )
 
 
@@ -149,19 +150,15 @@ def _nothing(warehouse: Warehouse) -> str:
     return f"select {chosen} where 1 = 0"
 
 
-def _field_sql(
-    warehouse: Warehouse,
-    name: str,
-    field: ProfileField,
-    streams: Mapping[str, Stream],
-    session: Session | None = None,
-) -> str:
-    """Every statement about one field. Names are of letters, digits and ``_`` alone."""
+def _field_sql(session: Session, name: str, field: ProfileField, streams: Mapping[str, Stream]) -> str:
+    """Every statement about one field, of the sources that were ever landed. Names are of letters, digits
+    and ``_`` alone."""
+    warehouse = session.warehouse
     statements = []
     head = warehouse.order_head('t."_order"')
     for place, source in enumerate(field.sources):
         stream = streams[source.stream]
-        if session is not None and not _stands(session, stream):
+        if not _stands(session, stream):
             continue
         column = f"t.{warehouse.quote(source.column)}"
         kind = stream.columns[source.column].type
@@ -189,5 +186,5 @@ def _field_sql(
         chosen = f"row_number() over (partition by profile_id order by {rank}) = 1"
     return (
         f"select profile_id, '{name}' as field, stream, load_id, position, time,"
-        f' cast("_value" as varchar) as value, {chosen} as chosen from ({everything}) s'
+        f' cast("_value" as {warehouse.types["string"]}) as value, {chosen} as chosen from ({everything}) s'
     )

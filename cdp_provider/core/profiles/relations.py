@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cdp_provider.core.project.streams import Stream
 
 _NAMES = re.compile(r":(p[0-9]+)\b")
-_ALWAYS = Window()
 
 
 class Source(Protocol):

@@ -13,25 +13,6 @@ if TYPE_CHECKING:
     from cdp_provider.core.profiles.facts import Facts
     from cdp_provider.core.project.profiles import Trait
 
-#: Types of traits that :func:`trait_sql` computes.
-OF_ROWS = frozenset(
-    {
-        "count",
-        "exists",
-        "days_since_last",
-        "days_since_first",
-        "sum",
-        "min",
-        "max",
-        "average",
-        "distinct_count",
-        "first",
-        "last",
-        "most_frequent",
-        "list",
-    }
-)
-
 
 def trait_sql(name: str, trait: Trait, facts: Facts) -> str:
     """SQL of a trait, where the facts are joined; its `default` is not in it.

@@ -33,6 +33,7 @@ def write(session: Session, definition: Definition) -> int:
         facts.changed is None
         or not stands
         or _standing(session) != fingerprint
+        or definition.has_own_sql  # whose lines an update could not count
         or len(moving) > _MOST * len(definition.names)
     ):
         session.replace_table(TABLE, query.sql, query.params)
@@ -55,9 +56,10 @@ def write(session: Session, definition: Definition) -> int:
 def _update(session: Session, definition: Definition, moving: list[str], changed: str) -> None:
     warehouse = session.warehouse
     table, identifiers = warehouse.table(TABLE), warehouse.table("identifiers")
+    session.execute(f'delete from {table} where profile_id in (select "_profile_id" from {changed})')
     session.execute(
-        f'delete from {table} where profile_id in (select "_profile_id" from {changed})'
-        f" or not exists (select 1 from {identifiers} i where i.profile_id = {table}.profile_id)"
+        f"delete from {table} where not exists"
+        f" (select 1 from {identifiers} i where i.profile_id = {table}.profile_id)"
     )
     missing = f"not exists (select 1 from {table} t where t.profile_id = i.profile_id)"
     still = [name for name in definition.names if name not in moving]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.exceptions import ConfigurationError
+from cdp_provider.core.profiles.build import ACCOUNTS
 from cdp_provider.core.profiles.filters import compile_comparison
 from cdp_provider.core.project.conditions import AccountIs, ConsentIs, Near, TraitIs
 from cdp_provider.core.project.typing import NUMERIC, account_kinds
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from cdp_provider.core.profiles.params import Params
     from cdp_provider.core.project.activation import Consent
     from cdp_provider.core.project.profiles import Accounts, Profiles
-
-_ACCOUNTS = "accounts"
 
 #: Kilometres from the centre of the earth to its surface, on average.
 _RADIUS = 6371.0088
@@ -76,7 +75,7 @@ class Values:
         """The left join of the accounts, if a condition asks for them."""
         if not self._joined:
             return ""
-        table, key = self._params.warehouse.table(_ACCOUNTS), self._quote(self._accounts().key)
+        table, key = self._params.warehouse.table(ACCOUNTS), self._quote(self._accounts().key)
         return f' left join {table} "_account" on "_account".account = p.{key}'
 
     def condition(self, condition: TraitIs | AccountIs | ConsentIs | Near) -> Expr:

@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
-from cdp_provider.core.profiles.build import build_profiles
+from cdp_provider.core.exceptions import ConfigurationError, DataError, NotFoundError
+from cdp_provider.core.profiles.build import build_profiles, snapshot
 from cdp_provider.core.profiles.linked import table_of
+from cdp_provider.core.profiles.provenance import provenance
 from cdp_provider.core.project.base import Options
 from cdp_provider.core.project.profiles import ProfileField, Profiles, Trait
 from cdp_provider.core.project.streams import Stream
@@ -22,7 +23,9 @@ from tests.core.profiles.world import (
     PEOPLE,
     STREAMS,
     Row,
+    add_rows,
     event,
+    next_seq,
     numbered,
     profile_rows,
     put,
@@ -288,3 +291,50 @@ def test_each_stream_is_read_once(make_warehouse, monkeypatch):
     makes = " ".join(sql for sql in statements if sql.startswith(keeps))
     for stream in (EVENTS, PEOPLE, LIST):
         assert makes.count(f"{warehouse.table(table_of(stream))} t ") == 1
+
+
+def test_a_statement_that_gives_a_profile_twice_is_refused_in_a_later_run_too(warehouse):
+    own = Trait(type="sql", as_="string", sql="select profile_id, s as value from {web.events}")
+    wanted = Profiles(traits={"own": own, **COUNT.traits})
+    put(warehouse, [event(1, id="a", s="x")], {1: 1})
+    build_profiles(warehouse, wanted, STREAMS, run())
+    with warehouse.session() as session, session.transaction():
+        seq = next_seq(session)
+        add_rows(
+            session, [Row("web.events", 1, {"id": "b", "s": "y", "at": NOW}, load_id=2, load_seq=2)], seq
+        )
+    with pytest.raises(DataError, match="1 profiles came more than once"):
+        build_profiles(warehouse, wanted, STREAMS, run(NOW + DAY, "later"))
+    assert profile_rows(warehouse) == {1: {"profile_id": 1, "own": "x", "events": 1}}
+
+
+def test_provenance_passes_over_a_source_that_never_landed(warehouse):
+    ghost = Stream(
+        source="new", name="ghost", primary_key=("id",), time="at", optional=True,
+        columns={"id": "string", "at": "timestamp"}, options=Options(),
+    )  # fmt: skip
+    put(warehouse, [event(1, id="a", s="x")], {1: 1})
+    wanted = Profiles(fields={"s": ProfileField(sources=["new.ghost.id", "web.events.s"])})
+    build_profiles(warehouse, wanted, [*STREAMS, ghost], run())
+    found = provenance(warehouse, wanted, [*STREAMS, ghost], 1, "s")
+    assert [(one.stream, one.chosen) for one in found.statements] == [("web.events", True)]
+
+
+def test_what_others_build_on_provenance_outlives_rows_that_are_linked_anew(warehouse):
+    wanted = Profiles(fields={"s": ProfileField(sources=["web.events.s"])})
+    view, theirs = warehouse.table("field_provenance"), warehouse.table("theirs")
+    for number, text in enumerate(("x", "y")):
+        put(warehouse, [event(1, id="a", s=text)], {1: 1})
+        with warehouse.session() as session:
+            session.execute(f"update {warehouse.table('linked')} set fingerprint = ''")
+        build_profiles(warehouse, wanted, STREAMS, run(NOW + number * DAY, f"run_{number}"))
+        with warehouse.session() as session:
+            if not number:
+                session.execute(f"create view {theirs} as select field, value from {view}")
+            assert session.fetch(f"select field, value from {theirs}") == [("s", text)]
+
+
+def test_a_snapshot_takes_no_table_of_the_product(warehouse):
+    for table in ("membership_flags", "profiles", "kept", "linked_web__events", EVENTS.view):
+        with pytest.raises(ConfigurationError, match="give the snapshot another name"):
+            snapshot(warehouse, COUNT, STREAMS, NOW, table)
