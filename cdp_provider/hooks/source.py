@@ -10,13 +10,13 @@ from airflow.sdk import BaseHook
 
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
 from cdp_provider.core.ingest import CONNECTORS
-from cdp_provider.core.ingest.files import FilesConnector
 from cdp_provider.hooks.connections import endpoint_of, find
 
 if TYPE_CHECKING:
     from cdp_provider.core.http import Endpoint
     from cdp_provider.core.ingest.base import Connector
     from cdp_provider.core.project.streams import Stream
+    from cdp_provider.core.warehouse import Warehouse
 
 
 class SourceHook(BaseHook):
@@ -25,14 +25,33 @@ class SourceHook(BaseHook):
     :param source_conn_id: of type ``http`` for an API, ``fs`` or ``file`` (extra ``path``) for files; None
         for files below `root`.
     :param root: folder that stands in for a missing connection: the project's own.
+    :param home: the warehouse that is landed in, for sources that lie in it.
     """
 
     conn_name_attr = "source_conn_id"
 
-    def __init__(self, source_conn_id: str | None = None, *, root: str | None = None) -> None:
+    def __init__(
+        self,
+        source_conn_id: str | None = None,
+        *,
+        root: str | None = None,
+        home: Warehouse | None = None,
+    ) -> None:
         super().__init__()
         self.source_conn_id = source_conn_id
         self.root = root
+        self.home = home
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The warehouse that is landed in.
+
+        :raises ConfigurationError: the hook was made without one.
+        """
+        if self.home is None:
+            msg = "this source lies in the warehouse; give SourceHook the warehouse as `home`"
+            raise ConfigurationError(msg)
+        return self.home
 
     @property
     def endpoint(self) -> Endpoint:
@@ -78,5 +97,5 @@ class SourceHook(BaseHook):
                 f" {type(stream.options).__name__}; there are {', '.join(CONNECTORS)}"
             )
             raise ConfigurationError(msg)
-        connector: Connector = kind(self.folder if issubclass(kind, FilesConnector) else self.endpoint)
+        connector: Connector = kind(getattr(self, kind.reaches))
         return connector

@@ -36,5 +36,6 @@ class IngestOperator(CdpOperator):
         self.root = root
 
     def execute(self, context: Context) -> dict[str, Any]:
-        connector = SourceHook(self.source_conn_id, root=self.root).connector(self.stream)
+        hook = SourceHook(self.source_conn_id, root=self.root, home=self.warehouse)
+        connector = hook.connector(self.stream)
         return self.publish(context, land(self.warehouse, self.stream, connector, run_of(context)))

@@ -27,16 +27,16 @@ class RawFile:
 
     :param path: where the bytes are now.
     :param source: what a reader of the quarantine should look for: a file's path, an endpoint.
-    :param compressed: whether the bytes are gzip.
     :param key: set where the file itself is the unit of progress: it is landed once.
+    :param compression: of the bytes.
     :param delimiter: between the fields of a CSV line; one ASCII character.
     :param null: the unquoted CSV text that means "no value".
     """
 
     path: Path
     source: str
-    format: Literal["ndjson", "csv"]
-    compressed: bool = False
+    format: Literal["ndjson", "csv", "parquet"]
+    compression: Literal["", "gzip", "zstd"] = ""
     key: FileKey | None = None
     delimiter: str = ","
     null: str = ""
@@ -49,19 +49,33 @@ class Fetched:
     :param cursor: where the next batch starts; None for sources without one.
     :param bytes: as they came, before unpacking.
     :param detail: counts for the run ledger, such as ``requests`` or ``files``.
+    :param complete: these are all rows that the source has: what was landed before and is not among them is
+        gone there, and counts as deleted.
     """
 
     files: list[RawFile] = field(default_factory=list)
     cursor: Cursor | None = None
+    complete: bool = False
     bytes: int = 0
     detail: dict[str, Any] = field(default_factory=dict)
 
 
 class Connector(ABC):
-    """A kind of source. Built per task, with whatever it needs to reach the source."""
+    """A kind of source. Built per task, with whatever it needs to reach the source: its one argument is what
+    the property of ``SourceHook`` gives that :attr:`reaches` names.
+
+    A record with a true ``_deleted`` says that the row with its primary key is gone; its other columns may
+    be missing.
+    """
 
     #: What a stream of this kind declares.
     options: ClassVar[type[Options]]
+    #: Property of ``SourceHook``: ``endpoint``, ``folder``, ``database``, ...
+    reaches: ClassVar[str]
+    #: False: what was confirmed can't be read again, so a batch that stands is not fetched anew.
+    rereadable: ClassVar[bool] = True
+    #: True: records come in the order in which they happened, which counts for more than the time they name.
+    ordered: ClassVar[bool] = False
 
     @abstractmethod
     def fetch(
@@ -72,10 +86,13 @@ class Connector(ABC):
         spool: Path,
         *,
         taken: Collection[FileKey] = (),
+        until: Cursor | None = None,
     ) -> Fetched:
-        """Bring everything that is new before ``window.end``. Opens no warehouse.
+        """Bring everything that is new before ``window.end``. Opens no warehouse (unless it is the source).
 
         :param cursor: of the batch before, None for the first one.
+        :param until: where this very batch ended when it was landed before; a source whose records carry no
+            time should be read no further.
         :param spool: an empty folder for raw files; it goes away after the landing.
         :param taken: files that other batches have landed.
         :raises AccessError: the source refuses us.
@@ -83,3 +100,7 @@ class Connector(ABC):
         :raises RetryableError: the source is throttled or down, and stayed so.
         :raises DataError: the source answers in a form that the options do not describe.
         """
+
+    def confirm(self, stream: Stream, cursor: Cursor) -> None:  # noqa: B027 - most sources need not know
+        """Tell the source that everything up to `cursor` is committed. A crash may leave it out, or repeat
+        it."""

@@ -101,6 +101,7 @@ class FilesConnector(Connector):
     """
 
     options: ClassVar[type[Options]] = FileOptions
+    reaches = "folder"
 
     def __init__(self, root: str | Path) -> None:
         self._folder = Folder(root)
@@ -113,6 +114,7 @@ class FilesConnector(Connector):
         spool: Path,
         *,
         taken: Collection[FileKey] = (),
+        until: Cursor | None = None,  # a file is landed with all its rows
     ) -> Fetched:
         options = cast("FileOptions", stream.options)
         known = {(name, size) for name, size, _ in taken}
@@ -129,7 +131,7 @@ class FilesConnector(Connector):
                     path=path,
                     source=name,
                     format=options.format,
-                    compressed=name.endswith(".gz"),
+                    compression="gzip" if name.endswith(".gz") else "",
                     key=self._copy(name, path),
                     delimiter=options.delimiter,
                     null=options.null,

@@ -102,6 +102,7 @@ class HttpConnector(Connector):
     """
 
     options: ClassVar[type[Options]] = HttpOptions
+    reaches = "endpoint"
 
     def __init__(self, endpoint: Endpoint, *, patience: Patience | None = None) -> None:
         self._endpoint = endpoint
@@ -115,6 +116,7 @@ class HttpConnector(Connector):
         spool: Path,
         *,
         taken: Collection[FileKey] = (),  # pages are no files
+        until: Cursor | None = None,  # the window bounds it
     ) -> Fetched:
         options = cast("HttpOptions", stream.options)
         progress = _progress(stream, options, cursor, window)

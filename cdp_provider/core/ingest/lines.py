@@ -105,7 +105,7 @@ def chunks(file: RawFile) -> Iterator[tuple[bytes, bool]]:
     :raises DataError: the file is not the gzip that its name promises.
     """
     try:
-        with gzip.open(file.path) if file.compressed else file.path.open("rb") as stream:
+        with gzip.open(file.path) if file.compression == "gzip" else file.path.open("rb") as stream:
             block = stream.read(BLOCK).removeprefix(BOM)
             while following := stream.read(BLOCK):
                 yield block, False

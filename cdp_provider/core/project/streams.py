@@ -22,11 +22,13 @@ class Column(Model):
     :param path: where the value stands in a nested record, dotted (``context.page.path``); the column's own
         name when left out.
     :param required: a row without it is quarantined.
+    :param format: of timestamps that are numbers: seconds or milliseconds since 1970.
     """
 
     type: ColumnType = "string"
     path: str | None = None
     required: bool = False
+    format: Literal["unix", "unix_ms"] | None = None
 
 
 def _column(value: Any) -> Any:
@@ -52,10 +54,13 @@ class Contract(Model):
 
     :param min_rows: fewer landed rows fail the check.
     :param freshness: the newest row may be at most this much older than the end of the window.
+    :param drift: what becomes of values that no column takes: ``keep`` puts them into ``_extra``, ``evolve``
+        gives each key a column of text, ``freeze`` fails the batch.
     """
 
     min_rows: Whole = Field(default=0, ge=0)
     freshness: Duration | None = None
+    drift: Literal["keep", "evolve", "freeze"] = "keep"
 
 
 class Stream(Model):
@@ -67,6 +72,7 @@ class Stream(Model):
     :param event: column that holds an event's name; given for streams of events.
     :param identifiers: identifier type -> columns that carry it; one alone may be written as such.
     :param optional: when its batch fails, the rest of the road goes on without it.
+    :param retention: how long raw rows that no view shows any more, and quarantined ones, are kept.
     :param options: how to read it; belongs to the kind of source.
     """
 
@@ -90,6 +96,7 @@ class Stream(Model):
         ],
     ] = Field(default_factory=dict)
     optional: bool = False
+    retention: Duration | None = None
     quarantine: Quarantine = Quarantine()
     contract: Contract = Contract()
     options: SerializeAsAny[Options]

@@ -59,7 +59,7 @@ def test_a_taken_file_is_left_and_a_namesake_is_not(root, tmp_path, orders, run)
 def test_gzip_by_its_name(root, tmp_path, orders, run):
     (root / "z.csv.gz").write_bytes(gzip.compress(b"x"))
     (file,) = fetched(root, tmp_path, orders(path="*.csv.gz"), run).files
-    assert file.compressed
+    assert file.compression == "gzip"
 
 
 @pytest.mark.parametrize("pattern", ["/etc/*", "../x.csv", "a/../../x", "", "."])

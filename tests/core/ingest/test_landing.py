@@ -181,7 +181,7 @@ class Feed(Connector):
         self.newest = 0
         self.started: list[int] = []
 
-    def fetch(self, stream, cursor, window, spool, *, taken=()):
+    def fetch(self, stream, cursor, window, spool, *, taken=(), until=None):
         first = cursor["n"] if cursor else 0
         self.started.append(first)
         path = spool / "rows"

@@ -287,10 +287,10 @@ def test_a_header_that_does_not_do(tmp_path, data, message):
 
 def test_gzip(tmp_path):
     packed = gzip.compress(b"id,total\n1,1\n")
-    assert parsed(tmp_path, ORDERS, packed, "csv", compressed=True).rows.num_rows == 1
+    assert parsed(tmp_path, ORDERS, packed, "csv", compression="gzip").rows.num_rows == 1
     for broken in (packed[:-6], b"id,total\n1,1\n", packed[:12] + b"\x00" * 8):
         with pytest.raises(DataError, match="in/raw is not a whole gzip file"):
-            parsed(tmp_path, ORDERS, broken, "csv", compressed=True)
+            parsed(tmp_path, ORDERS, broken, "csv", compression="gzip")
 
 
 def test_nothing_at_all(tmp_path):
