@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m cdp_provider validate cdp.yaml``, and likewise ``schema``, ``explain``, ``rebuild``,
-``preview``, ``snapshot`` and ``release``."""
+``preview``, ``snapshot``, ``release`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -115,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
         "--as-of", required=True, metavar="MOMENT", help="2026-01-31 (the end of that day), or a moment"
     )
     snapshot.add_argument("--into", required=True, metavar="TABLE", help="a table of the project's schema")
+    replay = question("replay", _replay, "land quarantined rows that fulfil the contract by now")
+    replay.add_argument("stream", metavar="STREAM", help="the stream, such as crm.customers")
+    replay.add_argument(
+        "--batch",
+        type=int,
+        action="append",
+        default=[],
+        help="load_id of a batch to look at; all unless said",
+    )
     release = question("release", _release, "let the next run of a sync send its dead letters again")
     release.add_argument("sync", metavar="SYNC", help="the sync's name in the project")
     release.add_argument(
@@ -280,6 +289,40 @@ def _release(options: argparse.Namespace) -> Answer:
         tables.ensure(session)
         with session.transaction():
             return Released(sync.name, release(session, sync.name, options.keys))
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """So many quarantined rows of a stream were landed."""
+
+    stream: str
+    looked_at: int
+    released: int
+
+    def sentences(self) -> Iterable[str]:
+        """One line."""
+        yield (
+            f"Of {self.looked_at} quarantined rows of {self.stream}, {self.released} fulfil its contract now"
+            " and were landed; the next run takes them in."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def _replay(options: argparse.Namespace) -> Answer:
+    from datetime import UTC, datetime
+
+    from cdp_provider.core.ingest.replay import replay
+    from cdp_provider.core.run import Run, Window
+
+    project, warehouse = _project(options.path)
+    stream = _named(project, "stream", {stream.ref: stream for stream in project.streams()}, options.stream)
+    now = datetime.now(UTC)
+    run = Run(project.project, f"replay {now.isoformat()}", Window(None, now))
+    report = replay(warehouse, stream, run, load_ids=options.batch)
+    return Replayed(stream.ref, report.rows_in, report.rows_out)
 
 
 def _named(project: Project, kind: str, known: Mapping[str, T], name: str) -> T:

@@ -14,6 +14,7 @@ _OPERATORS = (
     "identity",
     "ingest",
     "profiles",
+    "replay",
     "report",
     "review",
     "segments",
@@ -43,9 +44,21 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"cdp_provider.operators.{name}" for name in _OPERATORS],
             }
         ],
-        "sensors": [{"integration-name": integration, "python-modules": ["cdp_provider.sensors.freshness"]}],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": [
+                    f"cdp_provider.sensors.{name}" for name in ("files", "freshness", "replication")
+                ],
+            }
+        ],
         "triggers": [
-            {"integration-name": integration, "python-modules": ["cdp_provider.triggers.freshness"]}
+            {
+                "integration-name": integration,
+                "python-modules": [
+                    f"cdp_provider.triggers.{name}" for name in ("files", "freshness", "replication")
+                ],
+            }
         ],
     }
 
@@ -70,7 +83,7 @@ def _destination() -> dict[str, Any]:
                 "description": "How the token travels. Left empty, as the destination's vendor wants it.",
                 "schema": {
                     "type": ["string", "null"],
-                    "enum": ["bearer", "basic", "header", "client_credentials", None],
+                    "enum": ["bearer", "basic", "header", "client_credentials", "refresh_token", None],
                 },
             },
             "auth_header": {
@@ -85,20 +98,25 @@ def _destination() -> dict[str, Any]:
             },
             "token_url": {
                 "label": "Token URL",
-                "description": "Only for 'client_credentials' (OAuth 2.0), with the client id as user and the"
-                " client secret as token: an address, or a path below the base URL.",
+                "description": "Only for 'client_credentials' and 'refresh_token' (OAuth 2.0), with the"
+                " client id as user and the client secret as token: an address or a path below the base URL.",
                 "schema": {"type": ["string", "null"]},
             },
             "token_auth": {
                 "label": "Client secret in",
-                "description": "Only for 'client_credentials': whether id and secret travel in the header"
-                " (as HTTP basic) or in the body.",
+                "description": "Only for OAuth 2.0: whether id and secret travel in the header (as HTTP"
+                " basic) or in the body.",
                 "schema": {"type": ["string", "null"], "enum": ["header", "body", None]},
             },
             "scope": {
                 "label": "Scope",
-                "description": "Only for 'client_credentials', where the token server asks for it.",
+                "description": "Only for OAuth 2.0, where the token server asks for it.",
                 "schema": {"type": ["string", "null"]},
+            },
+            "refresh_token": {
+                "label": "Refresh token",
+                "description": "Only for 'refresh_token' (OAuth 2.0).",
+                "schema": {"type": ["string", "null"], "format": "password"},
             },
             "verify_tls": {
                 "label": "Verify TLS",

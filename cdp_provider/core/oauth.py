@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OAuth 2.0 client credentials (RFC 6749, section 4.4): a program asks for a token in its own name."""
+"""OAuth 2.0: tokens that a program asks for in its own name, or on behalf of who once agreed."""
 
 from __future__ import annotations
 
 import base64
+import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote_plus
 
 from cdp_provider.core.exceptions import AccessError, DataError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cdp_provider.core.http import Endpoint, Response
+
+_log = logging.getLogger(__name__)
 
 #: Codes that a token endpoint may refuse with (RFC 6749, section 5.2). No other text of its is repeated.
 _REFUSALS = frozenset(
@@ -30,7 +33,7 @@ _REFUSALS = frozenset(
 _MARGIN = 60.0
 
 
-class ClientCredentials:
+class _Tokens:
     """Bearer tokens, asked for when the first is needed and again when one expires or is refused.
 
     :param endpoint: where tokens are given out.
@@ -39,6 +42,9 @@ class ClientCredentials:
         that (RFC 6749, section 2.3.1).
     :param learned: told of every token, so that logs can mask it.
     """
+
+    #: What a refusal may be about, for messages.
+    _doubtful: ClassVar[str]
 
     def __init__(
         self,
@@ -65,7 +71,7 @@ class ClientCredentials:
     def headers(self) -> dict[str, str]:
         """``Authorization``, with a token that holds for a while.
 
-        :raises AccessError: id, secret or scope are refused.
+        :raises AccessError: what we show for a token is refused.
         :raises UnavailableError: no usable answer came.
         :raises DataError: the answer holds no token.
         """
@@ -80,8 +86,15 @@ class ClientCredentials:
             if refused is None or self._headers.items() <= refused.items():
                 self._headers = {}
 
+    def _grant(self) -> dict[str, str]:
+        """What is shown for a token."""
+        raise NotImplementedError
+
+    def _heard(self, answer: dict[str, Any]) -> None:
+        """An answer that holds a token."""
+
     def _fetch(self) -> None:
-        form = {"grant_type": "client_credentials"}
+        form = self._grant()
         if self._scope:
             form["scope"] = self._scope
         headers = {"Accept": "application/json"}
@@ -105,7 +118,7 @@ class ClientCredentials:
             why = f" ({code})" if code in _REFUSALS else ""
             msg = (
                 f"{response.method} {response.path} answered {response.status}{why} and gave no token; check"
-                " client id (login), client secret (password) and scope of the connection"
+                f" {self._doubtful} of the connection"
             )
             raise AccessError(msg)
         response.raise_for_status()
@@ -118,7 +131,52 @@ class ClientCredentials:
                 " that token_url is the address of an OAuth token endpoint"
             )
             raise DataError(msg)
+        self._heard(answer)
         try:
             return token, float(answer["expires_in"])  # some servers write it as text
         except (KeyError, TypeError, ValueError):
             return token, float("inf")
+
+
+class ClientCredentials(_Tokens):
+    """A program asks in its own name (RFC 6749, section 4.4)."""
+
+    _doubtful = "client id (login), client secret (password) and scope"
+
+    def _grant(self) -> dict[str, str]:
+        return {"grant_type": "client_credentials"}
+
+
+class RefreshToken(_Tokens):
+    """A program asks on behalf of who once agreed, and got a refresh token for it (RFC 6749, section 6).
+
+    A server may hand out a new refresh token with every access token; it is used from then on. Nobody but a
+    person can store it in the connection, so the log says that it is time to.
+    """
+
+    _doubtful = "client id (login), client secret (password) and the extra refresh_token"
+
+    def __init__(
+        self, endpoint: Endpoint, path: str, client_id: str, client_secret: str, token: str, **options: Any
+    ) -> None:
+        """
+        :param token: the refresh token.
+        :param options: as of :class:`ClientCredentials`.
+        """
+        super().__init__(endpoint, path, client_id, client_secret, **options)
+        self._token = token
+
+    def _grant(self) -> dict[str, str]:
+        return {"grant_type": "refresh_token", "refresh_token": self._token}
+
+    def _heard(self, answer: dict[str, Any]) -> None:
+        token = answer.get("refresh_token")
+        if not isinstance(token, str) or not token or token == self._token:
+            return
+        self._learned(token)
+        self._token = token
+        _log.warning(
+            "%s: the server rotated the refresh token, store it in the connection (extra refresh_token): the"
+            " old one may be refused from now on",
+            self._path.partition("?")[0],
+        )

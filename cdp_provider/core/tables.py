@@ -83,6 +83,15 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "size": "integer!",
         "checksum": "string!",
         "load_id": "integer!",
+        "modified": "string",  # what the file system told of the content read: an etag, or a time of change
+    },
+    # What others have sent us, until a run takes it in. See core/ingest/inbox.
+    "inbox": {
+        "channel": "string!",
+        "number": "integer!",  # in the channel, from 1 on, without a gap, in the order of commits
+        "received_at": "timestamp!",
+        "headers": "string",  # JSON
+        "body": "string!",
     },
     "quarantine": {
         "load_id": "integer!",
@@ -94,6 +103,24 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "position": "integer!",  # in the batch
         "reason": "string!",
         "raw": "string!",
+        "format": "string",  # JSON: fields, delimiter and null of a line of CSV; null where `raw` is JSON
+        "released": "integer",  # the batch that took it in after a replay
+    },
+    # What every rule of a stream's contract said of a batch. Names and counts, never what a row holds.
+    "contract_results": {
+        "pipeline": "string!",
+        "run_id": "string!",
+        **_WINDOW,
+        "stream": "string!",
+        "load_id": "integer!",
+        "rule": "string!",
+        "kind": "string!",
+        "severity": "string!",  # quarantine | fail | warn
+        "checked": "integer!",  # rows, or values of them
+        "failed": "integer!",
+        "share": "number!",
+        "outcome": "string!",  # passed | warned | failed
+        "detail": "string",
     },
     # Every identifier value ever accepted. node_id grows in the order of first sight; the profile's id is the
     # node_id of its oldest identifier.
@@ -323,6 +350,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "runs": ("pipeline", "run_id", "stage", "node"),
     "loads": ("load_id",),
     "files": ("stream", "path", "checksum"),
+    "inbox": ("channel", "number"),
     "identifiers": ("node_id",),
     "identity_runs": ("pipeline", "run_id"),
     "fuzzy_links": ("pair",),

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 from airflow.sdk.exceptions import DuplicateTaskIdFound
 
 from cdp_provider.core.exceptions import ConfigurationError
+from cdp_provider.core.project.contract_checks import looked_into
 from cdp_provider.core.project.model import Project
 from cdp_provider.core.registry import load_project
 from cdp_provider.factory.docs import of_dag, of_task
@@ -136,18 +137,31 @@ class _Builder:
         self.translator = translator
         self.root = root
         self.streams = tuple(project.streams())
+        self.known = {stream.ref: stream for stream in self.streams}
         self.groups: dict[str, TaskGroup] = {}
 
     def build(self) -> None:
         gate, resolve, profiles, segments, report = self._trunk()
         gate >> resolve >> profiles >> segments >> report
-        for source in self.project.sources.values():
-            for stream in source.streams.values():
-                self._land(source, stream) >> self._check(stream) >> gate
+        self._read(gate)
         for sync in self.project.syncs.values():
             first, last = self._sync(sync)
             segments >> first
             last >> report
+
+    def _read(self, gate: CdpOperator) -> None:
+        """Land and check each stream, after those that it is made of have passed."""
+        lands: dict[str, CdpOperator] = {}
+        checks: dict[str, CdpOperator] = {}
+        for source in self.project.sources.values():
+            for stream in source.streams.values():
+                lands[stream.ref], checks[stream.ref] = self._land(source, stream), self._check(stream)
+                lands[stream.ref] >> checks[stream.ref] >> gate
+        for stream in self.streams:
+            for ref in stream.options.after():
+                checks[ref] >> lands[stream.ref]
+            for ref in looked_into(stream):
+                checks[ref] >> checks[stream.ref]
 
     def _trunk(self) -> tuple[CdpOperator, ...]:
         """The steps that a project has once."""
@@ -168,13 +182,15 @@ class _Builder:
         return self._task(
             IngestOperator,
             Node("land", stream.ref),
-            stream=stream,
+            stream=stream.model_copy(update={"options": stream.options.beside(self.known)}),
             source_conn_id=source.connection,
             root=self.root,
         )
 
     def _check(self, stream: Stream) -> CdpOperator:
-        return self._task(CheckContractOperator, Node("check", stream.ref), stream=stream)
+        # Whatever became of the streams that it refers to, it holds its own batch against what is there.
+        rule = TriggerRule.ALL_DONE if looked_into(stream) else TriggerRule.ALL_SUCCESS
+        return self._task(CheckContractOperator, Node("check", stream.ref), stream=stream, trigger_rule=rule)
 
     def _sync(self, sync: Sync) -> tuple[BaseOperator, BaseOperator]:
         """The first and the last step of a sync, which are one where no removal needs an approval."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cdp_provider.core.ingest.rules import failing
 from cdp_provider.core.project.identity import RULES, rule_key
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def _check(project: Project, name: str) -> str:
         limits.append(f"fewer than {stream.contract.min_rows} rows")
     if stream.contract.freshness is not None:
         limits.append(f"newest row older than {stream.contract.freshness}")
+    if rules := failing(stream):
+        limits.append(f"a broken rule: {', '.join(f'`{name}`' for name in rules)}")
     after = "goes on without it" if stream.optional else "stops"
     return (
         f"Holds the batch of `{name}` against its contract before anybody reads it. It fails at:"

@@ -14,7 +14,7 @@ from airflow.sdk.log import mask_secret
 from cdp_provider.core.activation.destinations.base import Auth
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
 from cdp_provider.core.http import Endpoint
-from cdp_provider.core.oauth import ClientCredentials
+from cdp_provider.core.oauth import ClientCredentials, RefreshToken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from cdp_provider.core.http import Credentials
 
-AUTH_SCHEMES = ("bearer", "basic", "header", "client_credentials")
+AUTH_SCHEMES = ("bearer", "basic", "header", "client_credentials", "refresh_token")
 
 
 def find(conn_id: str, types: Collection[str], purpose: str) -> Connection:
     """The Airflow connection `conn_id`.
 
-    :param types: the connection types that will do.
+    :param types: the connection types that will do; none: all.
     :param purpose: what it is for, for messages: ``a warehouse``.
     :raises NotFoundError: there is none of that id.
     :raises ConfigurationError: it is of another type.
@@ -37,14 +37,15 @@ def find(conn_id: str, types: Collection[str], purpose: str) -> Connection:
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
-        some_type = next(iter(types))
+        some_type = next(iter(types), "...")
+        allowed = f"; its type may be {listed(types)}" if types else ""
         msg = (
             f"there is no Airflow connection {conn_id!r}, which is to be {purpose}; add it under Admin >"
             f" Connections, with `airflow connections add {conn_id} --conn-type {some_type} ...` or as the"
-            f" environment variable AIRFLOW_CONN_{conn_id.upper()}; its type may be {listed(types)}"
+            f" environment variable AIRFLOW_CONN_{conn_id.upper()}{allowed}"
         )
         raise NotFoundError(msg) from error
-    if connection.conn_type not in types:
+    if types and connection.conn_type not in types:
         msg = (
             f"the Airflow connection {conn_id!r} is of type {connection.conn_type!r}, which cannot be"
             f" {purpose}; name a connection of type {listed(types)}"
@@ -72,7 +73,7 @@ def endpoint_of(
     the protocol (``http`` when empty). The extra ``auth_scheme`` says how login and password travel; without
     it `auth` does; else a password alone is a bearer token, and login and password are basic authentication.
     Of the extras only ``auth_scheme``, ``auth_header``, ``auth_prefix``, ``token_url``, ``token_auth``,
-    ``scope``, ``headers``, ``verify_tls`` and ``timeout`` (seconds) are read.
+    ``scope``, ``refresh_token``, ``headers``, ``verify_tls``, ``timeout`` (seconds) and ``proxy`` are read.
 
     :param auth: what the vendor wants.
     :param headers: what the vendor wants in every request; the connection's own win.
@@ -86,8 +87,8 @@ def endpoint_of(
     scheme = extra.get("auth_scheme") or (auth.scheme if auth else "basic" if connection.login else "bearer")
     if scheme not in AUTH_SCHEMES:
         raise _fault(connection, f"extra auth_scheme is {scheme!r}", f"use {listed(AUTH_SCHEMES)}")
-    if scheme == "client_credentials":
-        options["credentials"] = _client_credentials(connection, extra, _endpoint(connection, url, **options))
+    if scheme in ("client_credentials", "refresh_token"):
+        options["credentials"] = _oauth(connection, extra, scheme, _endpoint(connection, url, **options))
     else:
         plain |= _secret_headers(connection, extra, scheme, auth or Auth())
     return _endpoint(connection, url, headers=plain, **options)
@@ -105,9 +106,14 @@ def _options(connection: Connection, extra: dict[str, Any]) -> dict[str, Any]:
     verify = extra.get("verify_tls", True)
     if not isinstance(verify, bool):
         raise _fault(connection, f"extra verify_tls is {verify!r}", "give true or false")
-    if extra.get("timeout") is None:
-        return {"verify": verify}
-    return {"verify": verify, "timeout": _seconds(connection, extra["timeout"])}
+    options: dict[str, Any] = {"verify": verify}
+    if extra.get("timeout") is not None:
+        options["timeout"] = _seconds(connection, extra["timeout"])
+    if proxy := extra.get("proxy"):
+        options["proxy"] = str(proxy)
+        if password := urlsplit(str(proxy)).password:
+            mask_secret(password)
+    return options
 
 
 def _fault(connection: Connection, wrong: str, advice: str) -> ConfigurationError:
@@ -151,30 +157,30 @@ def _secret_headers(connection: Connection, extra: dict[str, Any], scheme: str, 
     return {str(extra.get("auth_header") or vendors.header): f"{prefix or ''}{password}"}
 
 
-def _client_credentials(connection: Connection, extra: dict[str, Any], endpoint: Endpoint) -> Credentials:
+def _oauth(connection: Connection, extra: dict[str, Any], scheme: str, endpoint: Endpoint) -> Credentials:
     """Tokens from ``token_url``: an address, or a path below the base URL."""
     place, sends = extra.get("token_url"), extra.get("token_auth") or "header"
     if not connection.login or not connection.password:
         wrong = "it lacks the client id (login) or the client secret (password)"
         raise _fault(connection, wrong, "fill in both")
     if not isinstance(place, str) or not place:
-        raise _fault(connection, "auth_scheme client_credentials needs the extra token_url", "add it")
+        raise _fault(connection, f"auth_scheme {scheme} needs the extra token_url", "add it")
     if sends not in ("header", "body"):
         raise _fault(connection, f"extra token_auth is {sends!r}", "use header or body")
     mask_secret(connection.password)
     if "://" in place:
         parts = urlsplit(place)
-        options = {"verify": endpoint.verify, "timeout": endpoint.timeout}
+        options = {"verify": endpoint.verify, "timeout": endpoint.timeout, "proxy": endpoint.proxy}
         endpoint = _endpoint(connection, f"{parts.scheme}://{parts.netloc}", **options)
-    return ClientCredentials(
-        endpoint,
-        place,
-        connection.login,
-        connection.password,
-        scope=extra.get("scope") or None,
-        sends="body" if sends == "body" else "header",
-        learned=mask_secret,
-    )
+    more: dict[str, Any] = {"scope": extra.get("scope") or None, "sends": sends, "learned": mask_secret}
+    client = (endpoint, place, connection.login, connection.password)
+    if scheme == "client_credentials":
+        return ClientCredentials(*client, **more)
+    token = extra.get("refresh_token")
+    if not isinstance(token, str) or not token:
+        raise _fault(connection, "auth_scheme refresh_token needs the extra refresh_token", "add it")
+    mask_secret(token)
+    return RefreshToken(*client, token, **more)
 
 
 def _seconds(connection: Connection, value: Any) -> float:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from cdp_provider.core.exceptions import CdpError, ConfigurationError, NotFoundError
+from cdp_provider.core.exceptions import CdpError
 from cdp_provider.core.http import HttpClient
 from cdp_provider.hooks.connections import endpoint_of, find
+from cdp_provider.hooks.folders import folder_of
 from cdp_provider.hooks.google import endpoint_of_google
 from cdp_provider.hooks.warehouse import opener_of_postgres
 
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from cdp_provider.core.http import Endpoint
 
 _GOOGLE = "google_cloud_platform"
-
-#: Airflow connection type -> schemes of the addresses that its provider's file system opens.
-_STORES = {
-    "aws": ("s3", "s3a", "s3n"),
-    _GOOGLE: ("gs", "gcs"),
-    "wasb": ("abfs", "abfss", "adl"),
-    "adls": ("abfs", "abfss", "adl"),
-}
 
 
 class DestinationHook(BaseHook):
@@ -86,35 +78,3 @@ class DestinationHook(BaseHook):
         if answer.status in (401, 403):
             return False, f"the destination answers, but refuses the credentials ({answer.status})"
         return True, f"the destination answers ({answer.status})"
-
-
-def folder_of(connection: Connection) -> Any:
-    """The folder that the extra ``path`` of a connection names: an address such as ``s3://bucket/folder``,
-    opened by the provider of the connection's type; for the types ``fs`` and ``file`` a path on this worker.
-
-    :raises ConfigurationError: it names none, or the provider is not installed.
-    :raises NotFoundError: there is no such folder on this worker.
-    """
-    named = connection.extra_dejson.get("path")
-    schemes = _STORES.get(str(connection.conn_type), ())
-    example = f"{schemes[0]}://bucket/folder" if schemes else "/the/folder"
-    whose = f"the Airflow connection {connection.conn_id!r}"
-    if not isinstance(named, str) or not named:
-        msg = f'{whose} names no folder; set its extra to {{"path": "{example}"}}'
-        raise ConfigurationError(msg)
-    if not schemes:
-        if not Path(named).is_dir():
-            msg = f"the folder {named!r} of {whose} does not exist on this worker; create or mount it"
-            raise NotFoundError(msg)
-        return Path(named)
-    scheme = named.partition("://")[0]
-    if scheme not in schemes:
-        msg = f"{whose} of type {connection.conn_type} names {named!r}; write an address such as {example!r}"
-        raise ConfigurationError(msg)
-    from airflow.sdk import ObjectStoragePath
-    from airflow.sdk.io import has_fs
-
-    if not has_fs(scheme):
-        msg = f"no installed provider opens {scheme}://, which {whose} names; install the one of its type"
-        raise ConfigurationError(msg)
-    return ObjectStoragePath(named, conn_id=connection.conn_id)

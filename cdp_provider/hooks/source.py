@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
+from cdp_provider.core.exceptions import ConfigurationError
 from cdp_provider.core.ingest import CONNECTORS
 from cdp_provider.hooks.connections import endpoint_of, find
+from cdp_provider.hooks.databases import database_of
+from cdp_provider.hooks.folders import folder_of, local_folder
+from cdp_provider.hooks.kafka import kafka_config
+from cdp_provider.hooks.settings import settings_of
 
 if TYPE_CHECKING:
     from cdp_provider.core.http import Endpoint
     from cdp_provider.core.ingest.base import Connector
+    from cdp_provider.core.ingest.program import Settings
+    from cdp_provider.core.ingest.sql import Database
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.warehouse import Warehouse
 
@@ -22,8 +27,8 @@ if TYPE_CHECKING:
 class SourceHook(BaseHook):
     """Turns a connection into the connector that reads a stream.
 
-    :param source_conn_id: of type ``http`` for an API, ``fs`` or ``file`` (extra ``path``) for files; None
-        for files below `root`.
+    :param source_conn_id: of type ``http`` for an API, ``fs``, ``file`` or that of an object storage (extra
+        ``path``) for files; None for files below `root`.
     :param root: folder that stands in for a missing connection: the project's own.
     :param home: the warehouse that is landed in, for sources that lie in it.
     """
@@ -65,32 +70,58 @@ class SourceHook(BaseHook):
         return endpoint_of(find(self.source_conn_id, ("http",), "an HTTP source"))
 
     @property
-    def folder(self) -> Path:
-        """The folder below which a source's files lie.
+    def database(self) -> Database:
+        """The database behind a connection of any type whose hook is a ``DbApiHook``.
 
-        :raises ConfigurationError: neither the connection nor the project says which.
-        :raises NotFoundError: there is no such folder.
+        :raises ConfigurationError: there is no such connection, or it leads to no database.
         """
         if self.source_conn_id is None:
-            named, whose = self.root, "the project"
-        else:
-            connection = find(self.source_conn_id, ("fs", "file"), "a source of files")
-            named, whose = connection.extra_dejson.get("path"), f"connection {self.source_conn_id!r}"
-        if not named:
+            msg = "a source of type sql needs a connection to a database; name one under connection"
+            raise ConfigurationError(msg)
+        return database_of(find(self.source_conn_id, (), "a database"))
+
+    @property
+    def kafka(self) -> dict[str, Any]:
+        """The client's settings in a connection of type ``kafka``.
+
+        :raises ConfigurationError: there is no such connection, it names no brokers, or Airflow's provider
+            for Kafka is not installed.
+        """
+        if self.source_conn_id is None:
+            msg = "a source of type kafka needs a connection of that type; name one under connection"
+            raise ConfigurationError(msg)
+        return kafka_config(self.source_conn_id)
+
+    @property
+    def settings(self) -> Settings:
+        """What a connection of any type holds, and the project's folder; nothing of it without a connection.
+
+        :raises ConfigurationError: there is no such connection.
+        """
+        return settings_of(self.source_conn_id, self.root)
+
+    @property
+    def folder(self) -> Any:
+        """The folder below which a source's files lie: a ``pathlib.Path``, or an ``ObjectStoragePath`` where
+        the connection names an address such as ``s3://bucket/folder``.
+
+        :raises ConfigurationError: neither the connection nor the project says which, or the provider that
+            opens it is not installed.
+        :raises NotFoundError: there is no such folder.
+        """
+        if self.source_conn_id is not None:
+            return folder_of(find(self.source_conn_id, (), "a source of files"))
+        if not self.root:
             msg = (
-                f"a source of files needs a folder, and {whose} names none; name a connection of type fs"
+                "a source of files needs a folder, and the project names none; name a connection of type fs"
                 ' whose extra is {"path": "/the/folder"}'
             )
             raise ConfigurationError(msg)
-        folder = Path(named)
-        if not folder.is_dir():
-            msg = f"the folder {named!r} ({whose}) does not exist on this worker; create or mount it"
-            raise NotFoundError(msg)
-        return folder
+        return local_folder(self.root, "the project")
 
     def connector(self, stream: Stream) -> Connector:
         """The connector that understands the stream's options."""
-        kind: Any = next((k for k in CONNECTORS.values() if isinstance(stream.options, k.options)), None)
+        kind: Any = next((k for k in CONNECTORS.values() if type(stream.options) is k.options), None)
         if kind is None:
             msg = (
                 f"no connector reads the stream {stream.ref}, whose options are"

@@ -12,7 +12,7 @@ import pytest
 
 from cdp_provider.core.exceptions import AccessError, DataError, UnavailableError
 from cdp_provider.core.http import Endpoint, HttpClient
-from cdp_provider.core.oauth import ClientCredentials
+from cdp_provider.core.oauth import ClientCredentials, RefreshToken
 from tests.core.ingest.service import Answer, Asked, Service
 
 if TYPE_CHECKING:
@@ -138,3 +138,58 @@ def test_no_token_says_why_and_no_secret(answer: Answer, error: type[Exception],
         assert SECRET not in str(caught.value)
         assert SECRET not in repr(client.endpoint)
         assert {asked.path for asked in service.asked} == {"/oauth/token"}
+
+
+class Rotating(Authority):
+    """Gives an access token for a refresh token, and a new refresh token every other time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds = "refresh-1"
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.path != "/oauth/token":
+            return super().__call__(asked)
+        shown = parse_qs(asked.body.decode())
+        if shown["grant_type"] != ["refresh_token"] or shown["refresh_token"] != [self.holds]:
+            self.asked.append(asked)
+            return Answer(400, {"error": "invalid_grant", "error_description": self.holds})
+        answer = super().__call__(asked)
+        if len(self.tokens) % 2 == 0:
+            self.holds = f"refresh-{len(self.tokens)}"
+            answer.body["refresh_token"] = self.holds
+        return answer
+
+
+def refreshing(url: str, token: str, **options: Any) -> HttpClient:
+    credentials = RefreshToken(Endpoint(url), "/oauth/token?tenant=1", "me", SECRET, token, **options)
+    return HttpClient(Endpoint(url, credentials=credentials))
+
+
+def test_a_rotated_refresh_token_is_used_and_told_but_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    authority, learned = Rotating(), []
+    with (
+        Service(authority) as service,
+        refreshing(service.url, "refresh-1", learned=learned.append) as client,
+    ):
+        for number in range(1, 5):
+            assert client.send("GET", "/x").status == 200
+            assert len(authority.tokens) == number
+            # The server holds the second one for the only good one from here on.
+            authority.good.clear()
+    shown = [parse_qs(asked.body.decode())["refresh_token"] for asked in authority.asked]
+    assert shown == [["refresh-1"], ["refresh-1"], ["refresh-2"], ["refresh-2"]]
+    assert learned == ["token-1", "refresh-2", "token-2", "token-3", "refresh-4", "token-4"]
+    messages = [record.getMessage() for record in caplog.records if record.name.endswith("oauth")]
+    assert len(messages) == 2
+    assert "/oauth/token: the server rotated the refresh token, store it" in messages[0]
+    assert not [text for text in messages if "refresh-" in text or SECRET in text]
+
+
+def test_a_refresh_token_that_is_refused_is_told() -> None:
+    with Service(Rotating()) as service, refreshing(service.url, "refresh-0", scope="a") as client:
+        with pytest.raises(AccessError, match=r"\(invalid_grant\).*the extra refresh_token") as caught:
+            client.request("GET", "/x")
+        assert "refresh-" not in str(caught.value)
+        assert len(service.asked) == 1
+        assert parse_qs(service.asked[0].body.decode())["scope"] == ["a"]

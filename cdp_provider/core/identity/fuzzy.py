@@ -197,6 +197,7 @@ class _Accepted(Connector):
         spool: Path,
         *,
         taken: Collection[FileKey] = (),  # noqa: ARG002
+        until: Cursor | None = None,  # noqa: ARG002
     ) -> Fetched:
         path = spool / "accepted.ndjson"
         with path.open("w") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -15,8 +15,22 @@ if TYPE_CHECKING:
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Window
 
-#: A file as ``files`` knows it: path, bytes, SHA-256.
-FileKey: TypeAlias = tuple[str, int, str]
+
+class FileKey(NamedTuple):
+    """A file as ``files`` knows it.
+
+    :param size: bytes, as they lie there.
+    :param checksum: SHA-256 of these bytes.
+    :param modified: what changes with the content, as the file system tells it: an etag, or the time of the
+        last change. None where it tells nothing, and where the file changed while it was read.
+    """
+
+    path: str
+    size: int
+    checksum: str
+    modified: str | None = None
+
+
 #: Where an incremental source goes on; JSON-serialisable, understood by its connector only.
 Cursor: TypeAlias = dict[str, Any]
 
@@ -28,7 +42,8 @@ class RawFile:
     :param path: where the bytes are now.
     :param source: what a reader of the quarantine should look for: a file's path, an endpoint.
     :param key: set where the file itself is the unit of progress: it is landed once.
-    :param compression: of the bytes.
+    :param compression: of the bytes; Parquet has its own inside.
+    :param clean: NDJSON that we have written ourselves: each line is strict JSON, its numbers as they came.
     :param delimiter: between the fields of a CSV line; one ASCII character.
     :param null: the unquoted CSV text that means "no value".
     """
@@ -37,6 +52,7 @@ class RawFile:
     source: str
     format: Literal["ndjson", "csv", "parquet"]
     compression: Literal["", "gzip", "zstd"] = ""
+    clean: bool = False
     key: FileKey | None = None
     delimiter: str = ","
     null: str = ""

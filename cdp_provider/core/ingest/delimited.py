@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """CSV by RFC 4180, strictly: the structure is found here for every record, so that no parser ever guesses.
 
-A quote opens a field only at its start, and closes it only before a delimiter or the end. What breaks that
-rule, or has not as many fields as the header, is one bad row; the lines after it are read on as if it were
-not there.
+A quote opens a field only at its start, and closes it only before a delimiter or the end; inside a field that
+has begun without one it is a character like any other. What breaks that rule, or has not as many fields as
+the header, is one bad row; the lines after it are read on as if it were not there.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from cdp_provider.core.exceptions import DataError
 from cdp_provider.core.ingest.lines import (
@@ -33,6 +33,7 @@ from cdp_provider.core.ingest.lines import (
     take_bad_text,
     text_of,
 )
+from cdp_provider.core.ingest.sound import Sound, read_fields, sound_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Longest stretch over which a quoted field may run; beyond it the quote counts as never closed.
 MAX_QUOTED = 16 * 1024 * 1024
+_NUL = "holds a NUL character"
+_MISQUOTED = "a quote is not closed, or text follows a closing one"
 
 
 @dataclass
@@ -76,15 +79,41 @@ def _file_blocks(file: RawFile, number: int) -> Iterator[tuple[Block, int]]:
         data = rest + chunk
         if header is None:
             end = data.find(b"\n") + 1 or len(data)
-            header = _header(file, data[:end])
+            header = header_of(file, data[:end])
             data, number = data[end:], number + 1
             header_lines = 1
-        found = _structure(data, file.delimiter, len(header), last=last)
-        yield _block(data[: found.consumed], found, header, file, number), header_lines + found.consumed_lines
-        rest, number, header_lines = data[found.consumed :], number + found.consumed_lines, 0
+        sound = sound_records(data, len(header), file, last=last)
+        if sound:
+            block, lines = _sound_block(sound, header, file, number), sound.consumed_lines
+            rest = data[len(sound.data) :]
+        else:
+            found = _structure(data, file.delimiter, len(header), last=last)
+            block, lines = _block(data[: found.consumed], found, header, file, number), found.consumed_lines
+            rest = data[found.consumed :]
+        yield block, header_lines + lines
+        number, header_lines = number + lines, 0
 
 
-def _header(file: RawFile, line: bytes) -> list[str]:
+def _sound_block(sound: Sound, header: list[str], file: RawFile, first: int) -> Block:
+    table = sound.table.add_column(0, "_position", pa.array(first + sound.lines))
+    return Block(
+        *(sound.data, table, sound.starts, sound.ends, []),
+        header=tuple(header),
+        source=file.source,
+        format=format_of(header, file),
+    )
+
+
+def format_of(header: list[str], file: RawFile) -> str:
+    """What one needs to know to read a line again."""
+    return json.dumps({"fields": header, "delimiter": file.delimiter, "null": file.null})
+
+
+def header_of(file: RawFile, line: bytes) -> list[str]:
+    """The names of the fields, from the first line.
+
+    :raises DataError: there are none, or one is there twice.
+    """
     text = text_of(line)
     names = [name.strip() for name in next(csv.reader([text], delimiter=file.delimiter), [])]
     if not any(names):
@@ -108,8 +137,13 @@ def _block(data: bytes, found: _Structure, header: list[str], file: RawFile, fir
     good[list(found.faults)] = False
     starts, ends = found.starts[good], found.ends[good]
     table = _fields(data, starts, ends, header, file)
-    table = table.add_column(0, "position", pa.array(first + found.lines[good]))
-    return Block(data, table, starts, ends, bad, tuple(header), file.source)
+    table = table.add_column(0, "_position", pa.array(first + found.lines[good]))
+    return Block(
+        *(data, table, starts, ends, bad),
+        header=tuple(header),
+        source=file.source,
+        format=format_of(header, file),
+    )
 
 
 def _fields(data: bytes, starts: Numbers, ends: Numbers, header: list[str], file: RawFile) -> pa.Table:
@@ -120,21 +154,7 @@ def _fields(data: bytes, starts: Numbers, ends: Numbers, header: list[str], file
     breaks = np.flatnonzero(starts[1:] != ends[:-1]) + 1
     firsts, lasts = np.insert(breaks, 0, 0), np.append(breaks, len(starts)) - 1
     text = b"".join(data[starts[i] : ends[j]] for i, j in zip(firsts, lasts, strict=True))
-    table = pa_csv.read_csv(
-        pa.py_buffer(text),
-        read_options=pa_csv.ReadOptions(
-            column_names=names, block_size=max(1 << 22, 2 * int((ends - starts).max()))
-        ),
-        parse_options=pa_csv.ParseOptions(
-            delimiter=file.delimiter, newlines_in_values=True, ignore_empty_lines=False
-        ),
-        convert_options=pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
-            null_values=[file.null],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
+    table = read_fields(text, names, file, longest=int((ends - starts).max()))
     if table.num_rows != len(starts):
         msg = f"{file.source}: {len(starts)} CSV records were found, but {table.num_rows} were parsed"
         raise RuntimeError(msg)
@@ -156,16 +176,17 @@ def _structure(data: bytes, delimiter: str, width: int, *, last: bool) -> _Struc
     _count_fields(bytes_, starts, ends, quotes, ord(delimiter), width, faults)
     _check_quotes(bytes_, starts, ends, quotes, line_of_quote, ord(delimiter), faults)
     for line in np.searchsorted(ends, np.flatnonzero(bytes_ == 0), side="right"):
-        faults[int(line)] = "holds a NUL character"
+        faults[int(line)] = _NUL
     keep = not_blank(data, starts, ends)
     for line in broken:
-        faults[line] = "a quote is not closed, or stands inside an unquoted field"
+        faults[line] = _MISQUOTED
+    _forgive(data, starts, ends, _record_pattern(delimiter, width), faults)
     for first, final in joined:
         ends[first] = ends[final]
         keep[first + 1 : final + 1] = False
         inner = [faults.pop(line, None) for line in range(first, final + 1)]
-        if "holds a NUL character" in inner:
-            faults[first] = "holds a NUL character"
+        if _NUL in inner:
+            faults[first] = _NUL
     keep[stop:] = False
     return _compact(starts, ends, keep, faults, stop, cut)
 
@@ -213,9 +234,18 @@ def _join(
     return joined, broken, len(starts)
 
 
+def _forgive(
+    data: bytes, starts: Numbers, ends: Numbers, record: re.Pattern[bytes], faults: dict[int, str]
+) -> None:
+    """Take back faults of lines in which quotes only stand inside unquoted fields."""
+    for line, reason in list(faults.items()):
+        if reason != _NUL and record.fullmatch(data, int(starts[line]), int(ends[line])):
+            del faults[line]
+
+
 def _record_pattern(delimiter: str, width: int) -> re.Pattern[bytes]:
     mark = re.escape(delimiter.encode())
-    field = rb'(?:"[^"]*(?:""[^"]*)*"|[^"\r\n' + mark + rb"]*)"
+    field = rb'(?:"[^"]*(?:""[^"]*)*"|[^"\r\n' + mark + rb"][^\r\n" + mark + rb"]*|)"
     return re.compile(field + rb"(?:" + mark + field + rb"){" + str(width - 1).encode() + rb"}\r?\n?")
 
 
@@ -264,4 +294,4 @@ def _check_quotes(
     good_open = np.isin(before, [delimiter, NEWLINE]) | ((before == QUOTE) & (quotes > starts[lines]))
     good_close = np.isin(after, [delimiter, NEWLINE, RETURN, QUOTE])
     for line in np.unique(lines[np.where(opens, ~good_open, ~good_close)]):
-        faults[int(line)] = "a quote is not closed, or stands inside an unquoted field"
+        faults[int(line)] = _MISQUOTED

@@ -11,6 +11,7 @@ from cdp_provider.core.runs import Report, reported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Run
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def gate(warehouse: Warehouse, streams: Sequence[Stream], run: Run) -> Report:
-    """Let the run go on if every stream that is not optional has a batch of this window that passed.
+    """Let the run go on if every stream that is not optional has a batch of this window that passed, and no
+    earlier window of the pipeline has one whose rows are still missing.
 
-    :returns: ``detail``: ``passed`` and ``left_out`` (optional streams without such a batch), by name.
+    :returns: ``detail``: ``passed``, the names of streams; ``left_out``, optional streams and why.
     :raises DataError: one line for each stream that is missing.
     """
     with reported(warehouse, run, "gate") as report, warehouse.session() as session:
@@ -37,17 +39,19 @@ def gate(warehouse: Warehouse, streams: Sequence[Stream], run: Run) -> Report:
             if state == "passed":
                 report.rows_in += landed
                 report.watermark = max(filter(None, (report.watermark, watermark)), default=None)
-        # A mapped stream has several batches in a window; all of them must have passed.
-        passed = [stream.ref for stream in streams if states.get(stream.ref) == {"passed"}]
-        missing = [stream for stream in streams if stream.ref not in passed]
-        required = [stream for stream in missing if not stream.optional]
         report.rows_out = report.rows_in
-        report.detail = {"passed": passed, "left_out": [s.ref for s in missing if s.optional]}
-        if required:
-            lines = (f"\n- {s.ref}: {_why(session, s, run, states.get(s.ref))}" for s in required)
+        faults = _faults(session, streams, run, states)
+        optional = {stream.ref for stream in streams if stream.optional}
+        report.detail = {
+            "passed": [stream.ref for stream in streams if stream.ref not in faults],
+            "left_out": {ref: fault for ref, fault in faults.items() if ref in optional},
+        }
+        if required := {ref: fault for ref, fault in faults.items() if ref not in optional}:
+            lines = (f"\n- {ref}: {fault}" for ref, fault in required.items())
             msg = (
                 f"{len(required)} of {len(streams)} streams have no batch that passed in window"
-                f" {run.window.key}; mend and clear their tasks, or mark them `optional`:{''.join(lines)}"
+                f" {run.window.key}, or miss rows of an earlier one; mend and clear their tasks, or mark them"
+                f" `optional`:{''.join(lines)}"
             )
             raise DataError(msg)
         with session.transaction():
@@ -55,12 +59,50 @@ def gate(warehouse: Warehouse, streams: Sequence[Stream], run: Run) -> Report:
     return report
 
 
+def _faults(
+    session: Session, streams: Sequence[Stream], run: Run, states: dict[str, set[str]]
+) -> dict[str, str]:
+    """Streams that nothing downstream may read, and why, in one line each.
+
+    :param states: stream -> states of its batches of this window; a mapped one has several.
+    """
+    missing, faults = _missing(session, run), {}
+    for stream in streams:
+        if states.get(stream.ref) != {"passed"}:
+            faults[stream.ref] = _why(session, stream, run, states.get(stream.ref))
+        elif stream.ref in missing:
+            faults[stream.ref] = (
+                f"its batch of the window that ended {missing[stream.ref].isoformat()} failed its check, and"
+                " no later batch has brought these rows; clear land and check of that window"
+            )
+    return faults
+
+
+def _missing(session: Session, run: Run) -> dict[str, datetime]:
+    """Streams with a failed batch in an earlier window, of which nothing passed since: the window's end.
+
+    A later batch that began where the failed one did has read the same stretch of the source anew. One
+    without rows has not brought it back, unless there was nothing to bring.
+    """
+    loads = session.warehouse.table("loads")
+    rows = session.fetch(
+        f"select f.stream, min(f.window_end) from {loads} f where f.pipeline = :pipeline"
+        " and f.state = 'failed' and f.window_end < :end"
+        f" and not exists (select 1 from {loads} l where l.pipeline = f.pipeline and l.stream = f.stream"
+        " and l.state = 'passed' and l.load_id > f.load_id"
+        " and l.cursor_before is not distinct from f.cursor_before"
+        " and (l.rows_read > 0 or f.rows_read = 0)) group by f.stream",
+        {"pipeline": run.pipeline, "end": run.window.end},
+    )
+    return dict(rows)
+
+
 def _why(session: Session, stream: Stream, run: Run, states: set[str] | None) -> str:
     """What the run ledger says of the stream, in one line."""
     row = session.one(
         f"select stage, error from {session.warehouse.table('runs')}"
         " where pipeline = :pipeline and run_id = :run_id and node = :node and state = 'failed'"
-        " and stage in ('land', 'check') order by stage limit 1",
+        " and stage in ('land', 'check') order by stage desc limit 1",
         {"pipeline": run.pipeline, "run_id": run.run_id, "node": stream.ref},
     )
     if row:

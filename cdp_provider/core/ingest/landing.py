@@ -2,222 +2,220 @@
 """Landing: a batch of a stream into its raw table, as a whole or not at all.
 
 A batch belongs to a stream and a window. Landed again, it replaces itself and keeps its place in the order of
-arrival. Fetching and parsing happen with no session open; one transaction then writes rows, quarantine, file
-ledger, batch ledger and report.
-
-Where a batch starts reading: where it started before, if it was landed before. Else where the newest batch
-that did not fail ended, unless an earlier one failed its check and no later one has read its stretch again:
-then where that one started. So the rows of a failed batch come back with the next window; so do its files.
+arrival. Fetching happens with no session open. Then one transaction takes in the rows, as they are parsed,
+and writes quarantine, file ledger, batch ledger and report.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 from cdp_provider.core import tables
-from cdp_provider.core.ingest import raw
-from cdp_provider.core.ingest.parse import Parsed, parse
+from cdp_provider.core.ingest import drift, raw, retention
+from cdp_provider.core.ingest.batches import Start, begin, cursor_text, place_of, standing
+from cdp_provider.core.ingest.parse import Parsing
+from cdp_provider.core.ingest.whole import Broken
 from cdp_provider.core.runs import Report, reported
-from cdp_provider.core.warehouse.base import without_empty_chunks
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from cdp_provider.core.ingest.base import Connector, Cursor, Fetched, FileKey
+    from cdp_provider.core.ingest.base import Connector, Fetched
+    from cdp_provider.core.ingest.batches import Place
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.run import Run
     from cdp_provider.core.warehouse import Session, Warehouse
 
-
-@dataclass(frozen=True)
-class _Start:
-    """What a batch begins with, as the ledgers tell."""
-
-    cursor: Cursor | None
-    taken: frozenset[FileKey]
+_FILES = pa.schema(
+    {"path": pa.string(), "size": pa.int64(), "checksum": pa.string(), "modified": pa.string()}
+)
 
 
 def land(warehouse: Warehouse, stream: Stream, connector: Connector, run: Run) -> Report:
     """Bring the stream's new rows of this window into its raw table; the batch then waits for its check.
 
+    A batch of a source that can't be read again stays as it is once it was landed.
+
     :returns: rows read, landed and quarantined; ``detail``: the batch, what the connector counted,
-        ``duplicates`` (rows whose primary key occurs more than once in the batch), ``unknown_keys``.
+        ``duplicates`` (rows whose primary key occurs more than once in the batch), ``unknown_keys``, ``gone``
+        (rows that are deleted at the source), ``expired`` (rows beyond the stream's retention).
     :raises CdpError: whatever the connector meets; the tables are then as they were.
     """
     with reported(warehouse, run, "land", stream.ref) as report:
         with warehouse.session() as session:
             tables.ensure(session)
             raw.check(session, stream)
-            start = _start(session, stream, run)
-        with tempfile.TemporaryDirectory(prefix="cdp_") as spool:
-            fetched = connector.fetch(stream, start.cursor, run.window, Path(spool), taken=start.taken)
-            parsed = parse(stream, fetched.files)
-        batch = _Batch(stream, run, fetched, parsed, start)
-        batch.describe(report)
-        with warehouse.session() as session, session.lock("landing"), session.transaction():
-            raw.ensure(session, stream)
-            batch.write(session)
-            report.write(session)
+            known = drift.evolved(session, stream)
+            start = begin(session, stream, run, rereadable=connector.rereadable)
+            if start.landed and not connector.rereadable:
+                standing(session, report, run.batch_id(stream.ref))
+                with session.transaction():
+                    report.write(session)
+        if start.landed and not connector.rereadable:
+            if start.until is not None:
+                connector.confirm(stream, start.until)
+            return report
+        with tempfile.TemporaryDirectory(prefix="cdp_") as folder:
+            spool = Path(folder)
+            fetched = connector.fetch(
+                stream, start.cursor, run.window, spool, taken=start.taken, until=start.until
+            )
+            batch = Batch(stream, run, fetched, start, spool, known)
+            batch.land(warehouse, report)
+        if fetched.cursor is not None:
+            connector.confirm(stream, fetched.cursor)
     return report
 
 
-def _start(session: Session, stream: Stream, run: Run) -> _Start:
-    loads, files = session.warehouse.table("loads"), session.warehouse.table("files")
-    names = {"stream": stream.ref, "batch_id": run.batch_id(stream.ref)}
-    taken = session.fetch(
-        f"select f.path, f.size, f.checksum from {files} f join {loads} l on l.load_id = f.load_id"
-        " where f.stream = :stream and l.batch_id <> :batch_id and l.state <> 'failed'",
-        names,
-    )
-    own = session.one(f"select cursor_before from {loads} where batch_id = :batch_id", names)
-    cursor = own or _uncovered(session, names) or _newest(session, names)
-    text = cursor[0] if cursor else None
-    return _Start(json.loads(text) if text else None, frozenset(taken))
-
-
-def _uncovered(session: Session, names: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Where the oldest failed batch started whose stretch no later batch has read."""
-    loads = session.warehouse.table("loads")
-    return session.one(
-        f"select f.cursor_before from {loads} f where f.stream = :stream and f.state = 'failed'"
-        f" and not exists (select 1 from {loads} l where l.stream = f.stream and l.state <> 'failed'"
-        " and l.load_id > f.load_id and l.cursor_before is not distinct from f.cursor_before)"
-        " order by f.load_id limit 1",
-        names,
-    )
-
-
-def _newest(session: Session, names: dict[str, Any]) -> tuple[Any, ...] | None:
-    return session.one(
-        f"select cursor_after from {session.warehouse.table('loads')}"
-        " where stream = :stream and state <> 'failed' order by load_id desc limit 1",
-        names,
-    )
-
-
 @dataclass
-class _Batch:
-    """A fetched and parsed batch on its way into the warehouse."""
+class Batch:
+    """A fetched batch on its way into the warehouse.
+
+    :param known: columns that drift has given the raw table before.
+    """
 
     stream: Stream
     run: Run
     fetched: Fetched
-    parsed: Parsed
-    start: _Start
+    start: Start
+    spool: Path
+    known: tuple[str, ...] = ()
 
-    def describe(self, report: Report) -> None:
-        """Put the counts into the report."""
-        report.rows_in = self.parsed.read
-        report.rows_out = self.parsed.rows.num_rows
-        report.rows_refused = self.parsed.bad.num_rows
-        report.bytes = self.fetched.bytes
-        report.watermark = self.watermark()
-        report.detail = {
-            "batch": self.run.batch_id(self.stream.ref),
-            **self.fetched.detail,
-            "duplicates": self.parsed.duplicates,
-            "unknown_keys": self.parsed.unknown,
-        }
+    #: The batch's state in the ledger; nobody reads it before its check.
+    state: ClassVar[str] = "landed"
 
-    def watermark(self) -> datetime | None:
-        """Time of the newest row that does not lie in the window's future."""
-        if self.stream.time is None:
-            return None
-        times = self.parsed.rows[self.stream.time]
-        end = pa.scalar(self.run.window.end, times.type)
-        newest: datetime | None = pc.max(times.filter(pc.less(times, end))).as_py()
-        return newest
+    def __post_init__(self) -> None:
+        self.parsing = self._parsing(exact=False)
 
-    def write(self, session: Session) -> None:
-        """Replace the batch's rows, in the caller's transaction."""
-        load_id, load_seq, resolved = self._place(session)
-        key = {"load_id": load_id}
+    def _parsing(self, *, exact: bool) -> Parsing:
+        widened = drift.widened(self.stream, self.known)
+        files, end = self.fetched.files, self.run.window.end
+        return Parsing(widened, files, self.spool, end=end, loose=self.known, exact=exact)
+
+    @property
+    def batch_id(self) -> str:
+        """Its name, the same in every try."""
+        return self.run.batch_id(self.stream.ref)
+
+    def land(self, warehouse: Warehouse, report: Report) -> None:
+        """Write it, and the report that speaks of it."""
+        try:
+            with warehouse.session() as session, session.lock("landing"), session.transaction():
+                raw.ensure(session, self.stream, self.known)
+                self.write(session, report)
+                report.write(session)
+        except Exception as error:
+            failure = self.parsing.failure
+            if isinstance(failure, Broken):
+                self.parsing = self._parsing(exact=True)
+                self.land(warehouse, report)
+            elif failure is not None and failure is not error:
+                raise failure from error
+            else:
+                raise
+
+    def write(self, session: Session, report: Report) -> Place:
+        """Replace the batch's rows, in the caller's transaction; say in the report what came of it."""
+        place = place_of(session, self.stream, self.run, self.batch_id)
+        self._clear(session, place)
+        table = session.warehouse.table(self.stream.raw_table)
+        session.load(table, self.parsing.rows({"_load_id": place.load_id}))
+        gone = self._bury(session, place) if self.fetched.complete else 0
+        new = drift.evolve(session, self.stream, self.parsing.all_unknown, place.load_id)
+        if new:
+            raw.ensure(session, self.stream, (*self.known, *new))
+        if self.parsing.landed:
+            session.analyze(table)
+        self._write_quarantine(session, place.load_id)
+        self._write_files(session, place)
+        self._write_load(session, place)
+        expired = retention.expire(session, self.stream, self.run.window.end)
+        self._describe(report, gone, new, expired)
+        return place
+
+    def _clear(self, session: Session, place: Place) -> None:
         for name in (self.stream.raw_table, "quarantine", "files", "loads"):
             column = "_load_id" if name == self.stream.raw_table else "load_id"
-            session.execute(f"delete from {session.warehouse.table(name)} where {column} = :load_id", key)
-        _append(session, self.stream.raw_table, self.parsed.rows, {"_load_id": load_id})
-        if self.parsed.rows.num_rows:
-            session.analyze(session.warehouse.table(self.stream.raw_table))
-        self._write_quarantine(session, load_id)
-        self._write_files(session, load_id)
-        self._write_load(session, {"load_id": load_id, "load_seq": load_seq, **resolved})
+            session.execute(
+                f"delete from {session.warehouse.table(name)} where {column} = :load_id",
+                {"load_id": place.load_id},
+            )
 
-    def _place(self, session: Session) -> tuple[int, int, dict[str, Any]]:
-        """The batch's id, its window's place in the order of arrival, and what identity knows of it.
-
-        The caller holds the lock "landing".
-        """
-        loads = session.warehouse.table("loads")
-        row = session.one(
-            f"select load_id, load_seq, resolved_seq, resolved_hash from {loads} where batch_id = :batch_id",
-            {"batch_id": self.run.batch_id(self.stream.ref)},
+    def _bury(self, session: Session, place: Place) -> int:
+        """Add a deletion for each row that the batch, which has all there are, has not."""
+        warehouse, quote = session.warehouse, session.warehouse.quote
+        keys = ", ".join(map(quote, self.stream.primary_key))
+        same = " and ".join(f"r.{quote(key)} = v.{quote(key)}" for key in self.stream.primary_key)
+        table = warehouse.table(self.stream.raw_table)
+        after = self.parsing.last_position
+        # Rows that are not shown yet, because their batch failed, must not come up later either.
+        session.execute(
+            f"insert into {table} ({keys}, _load_id, _position, _deleted)"
+            f" select {keys}, :load_id, :after + row_number() over (order by {keys}), true"
+            f" from ({raw.newest_rows(warehouse, self.stream, self.stream.primary_key, 'true')}) v"
+            f" where not exists (select 1 from {table} r where r._load_id = :load_id and {same})",
+            {"load_id": place.load_id, "after": after},
         )
-        if row:
-            return row[0], row[1], {"resolved_seq": row[2], "resolved_hash": row[3]}
-        load_seq = session.scalar(
-            f"select load_seq from {loads} where pipeline = :pipeline and window_end = :end"
-            " and window_start is not distinct from cast(:start as timestamp with time zone) limit 1",
-            {"pipeline": self.run.pipeline, "start": self.run.window.start, "end": self.run.window.end},
+        return int(
+            session.scalar(
+                f"select count(*) from {table} where _load_id = :load_id and _position > :after",
+                {"load_id": place.load_id, "after": after},
+            )
         )
-        newest = session.one(f"select coalesce(max(load_id), 0), coalesce(max(load_seq), 0) from {loads}")
-        last_id, last_seq = newest or (0, 0)
-        return last_id + 1, load_seq or last_seq + 1, {"resolved_seq": None, "resolved_hash": None}
 
     def _write_quarantine(self, session: Session, load_id: int) -> None:
-        facts = {
-            "load_id": load_id,
-            "stream": self.stream.ref,
-            "run_id": self.run.run_id,
-            "window_start": self.run.window.start,
-            "window_end": self.run.window.end,
-        }
-        _append(session, "quarantine", self.parsed.bad, facts)
+        if not self.parsing.quarantined:
+            return
+        bad = session.create_temp(
+            "cdp_bad_rows",
+            {field.name: session.warehouse.arrow_type(field.type) for field in self.parsing.bad().schema},
+        )
+        session.load(bad, self.parsing.bad())
+        session.execute(
+            f"insert into {session.warehouse.table('quarantine')} (load_id, stream, run_id, window_start,"
+            " window_end, source, line, position, reason, raw, format)"
+            " select :load_id, :stream, :run_id, cast(:window_start as timestamp with time zone),"
+            f" :window_end, source, line, position, reason, raw, format from {bad}",
+            {**self._facts(), "load_id": load_id},
+        )
 
-    def _write_files(self, session: Session, load_id: int) -> None:
+    def _write_files(self, session: Session, place: Place) -> None:
         """Take the files over, from a failed batch too."""
         keys = [file.key for file in self.fetched.files if file.key]
         if not keys:
             return
         files = session.warehouse.table("files")
-        table = pa.table(
-            [[key[i] for key in keys] for i in range(3)],
-            schema=pa.schema({"path": pa.string(), "size": pa.int64(), "checksum": pa.string()}),
-        )
+        table = pa.table([list(values) for values in zip(*keys, strict=True)], schema=_FILES)
         new = session.temp("incoming_files", table)
         session.execute(
             f"delete from {files} where stream = :stream"
             f" and (path, checksum) in (select path, checksum from {new})",
             {"stream": self.stream.ref},
         )
-        _append(session, "files", table, {"stream": self.stream.ref, "load_id": load_id})
+        session.execute(
+            f"insert into {files} (stream, load_id, path, size, checksum, modified)"
+            f" select :stream, :load_id, path, size, checksum, modified from {new}",
+            {"stream": self.stream.ref, "load_id": place.load_id},
+        )
 
-    def _write_load(self, session: Session, facts: dict[str, Any]) -> None:
+    def _write_load(self, session: Session, place: Place) -> None:
         values = {
-            **facts,
-            "batch_id": self.run.batch_id(self.stream.ref),
+            **self._facts(),
+            **place._asdict(),
+            "batch_id": self.batch_id,
             "pipeline": self.run.pipeline,
-            "stream": self.stream.ref,
-            "run_id": self.run.run_id,
-            "window_start": self.run.window.start,
-            "window_end": self.run.window.end,
-            "cursor_before": _text(self.start.cursor),
-            "cursor_after": _text(self.fetched.cursor),
-            "rows_read": self.parsed.read,
-            "rows_landed": self.parsed.rows.num_rows,
-            "rows_quarantined": self.parsed.bad.num_rows,
+            "cursor_before": cursor_text(self.start.cursor),
+            "cursor_after": cursor_text(self.fetched.cursor),
+            "rows_read": self.parsing.read,
+            "rows_landed": self.parsing.landed,
+            "rows_quarantined": self.parsing.quarantined,
             "bytes": self.fetched.bytes,
-            "watermark": self.watermark(),
-            "content_hash": content_hash(self.parsed.rows),
-            "state": "landed",
+            "watermark": self.parsing.watermark,
+            "content_hash": self.parsing.content_hash,
+            "state": self.state,
         }
         names = list(tables.TABLES["loads"])
         session.execute(
@@ -226,46 +224,25 @@ class _Batch:
             values,
         )
 
+    def _facts(self) -> dict[str, object]:
+        return {
+            "stream": self.stream.ref,
+            "run_id": self.run.run_id,
+            "window_start": self.run.window.start,
+            "window_end": self.run.window.end,
+        }
 
-def content_hash(rows: pa.Table) -> str:
-    """SHA-256 of the rows' names, values and order."""
-    digest = _Digest()
-    pa_csv.write_csv(without_empty_chunks(rows), pa.PythonFile(digest, mode="w"))
-    return digest.hexdigest()
-
-
-class _Digest:
-    """A file that only remembers the hash of what was written to it."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._sha = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self._sha.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        self.closed = True
-
-    def hexdigest(self) -> str:
-        return self._sha.hexdigest()
-
-
-def _append(session: Session, table: str, rows: pa.Table, constants: dict[str, Any]) -> None:
-    for name, value in constants.items():
-        rows = rows.append_column(name, pa.repeat(pa.scalar(value, _arrow_type(table, name)), rows.num_rows))
-    session.load(session.warehouse.table(table), rows)
-
-
-def _arrow_type(table: str, name: str) -> pa.DataType:
-    kind = tables.TABLES.get(table, {}).get(name, "integer").rstrip("!")
-    return {"integer": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}.get(kind, pa.string())
-
-
-def _text(cursor: Cursor | None) -> str | None:
-    return None if cursor is None else json.dumps(cursor, sort_keys=True)
+    def _describe(self, report: Report, gone: int, new: list[str], expired: int) -> None:
+        report.rows_in = self.parsing.read
+        report.rows_out = self.parsing.landed
+        report.rows_refused = self.parsing.quarantined
+        report.bytes = self.fetched.bytes
+        report.watermark = self.parsing.watermark
+        report.detail = {
+            "batch": self.batch_id,
+            **self.fetched.detail,
+            "duplicates": self.parsing.duplicates(),
+            "unknown_keys": self.parsing.unknown,
+        }
+        told = {"gone": gone + self.parsing.deleted, "new_columns": new, "expired": expired}
+        report.detail |= {name: value for name, value in told.items() if value}

@@ -11,7 +11,7 @@ import gzip
 import zlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,11 @@ Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 #: Bytes taken from a file at a time.
-BLOCK = 32 * 1024 * 1024
+BLOCK = 16 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
+_PIECE = 1 << 18
 NEWLINE, RETURN, QUOTE = 10, 13, 34
+_SPACE = 32
 
 
 @dataclass
@@ -67,12 +69,16 @@ class BadRow(NamedTuple):
 class Block:
     """Records of one stretch of a file.
 
-    :param table: ``position`` and either ``line`` (NDJSON) or one text column per field (CSV).
+    :param table: ``_position`` and either ``line`` (NDJSON) or one text column per field.
     :param starts: offset of each of the table's records in `data`.
     :param ends: offset after it.
     :param bad: records that are not in the table.
-    :param header: names of the fields ``f0``, ``f1``, ... of a CSV file.
-    :param source: the CSV file.
+    :param header: names of the fields ``f0``, ``f1``, ...; empty for NDJSON.
+    :param source: the file that has these fields.
+    :param nested: fields whose text is JSON.
+    :param clean: as :class:`RawFile` says of itself.
+    :param format: what one needs to know to read the text of a record again, as JSON: ``fields``,
+        ``delimiter`` and ``null`` of CSV; None for NDJSON.
     """
 
     data: bytes
@@ -82,6 +88,9 @@ class Block:
     bad: list[BadRow] = field(default_factory=list)
     header: tuple[str, ...] = ()
     source: str = ""
+    nested: frozenset[str] = frozenset()
+    clean: bool = False
+    format: str | None = None
 
     @property
     def records(self) -> int:
@@ -90,7 +99,7 @@ class Block:
 
     def raw(self, position: int) -> str:
         """The text of one of the table's records."""
-        index = int(np.searchsorted(self.table["position"].to_numpy(), position))
+        index = int(np.searchsorted(self.table["_position"].to_numpy(), position))
         return text_of(self.data[self.starts[index] : self.ends[index]])
 
 
@@ -105,23 +114,33 @@ def chunks(file: RawFile) -> Iterator[tuple[bytes, bool]]:
     :raises DataError: the file is not the gzip that its name promises.
     """
     try:
-        with gzip.open(file.path) if file.compression == "gzip" else file.path.open("rb") as stream:
+        with _opened(file) as stream:
             block = stream.read(BLOCK).removeprefix(BOM)
             while following := stream.read(BLOCK):
                 yield block, False
                 block = following
             yield block, True
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error, OSError) as error:
+        if not file.compression:
+            raise
         msg = (
-            f"{file.source} is not a whole gzip file ({type(error).__name__}); upload it again, or drop .gz"
-            " from its name if it is not compressed"
+            f"{file.source} is not a whole {file.compression} file ({type(error).__name__}); upload it again,"
+            " or correct its name if it is not compressed"
         )
         raise DataError(msg) from error
 
 
+def _opened(file: RawFile) -> IO[bytes]:
+    if file.compression == "gzip":
+        return cast("IO[bytes]", gzip.open(file.path))
+    if file.compression == "zstd":
+        return cast("IO[bytes]", pa.CompressedInputStream(pa.OSFile(str(file.path)), "zstd"))
+    return file.path.open("rb")
+
+
 def line_spans(data: bytes) -> tuple[Numbers, Numbers]:
     """Offsets at which the lines of `data` start and end; the line break belongs to the line."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == NEWLINE) + 1
+    ends = places(data, NEWLINE) + 1
     if data and (not len(ends) or ends[-1] < len(data)):
         ends = np.append(ends, len(data))
     starts = np.empty_like(ends)
@@ -131,11 +150,20 @@ def line_spans(data: bytes) -> tuple[Numbers, Numbers]:
     return starts, ends
 
 
+def places(data: bytes, byte: int) -> Numbers:
+    """Offsets at which `byte` stands. In pieces that fit the processor's cache: twice as fast."""
+    whole = np.frombuffer(data, np.uint8)
+    found = [
+        np.flatnonzero(whole[start : start + _PIECE] == byte) + start for start in range(0, len(data), _PIECE)
+    ]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
 def not_blank(data: bytes, starts: Numbers, ends: Numbers) -> Mask:
     """Which lines hold anything but white space."""
     keep = np.ones(len(starts), bool)
-    for index in np.flatnonzero(np.isin(np.frombuffer(data, np.uint8)[starts], list(b" \t\r\n"))):
-        keep[index] = bool(data[starts[index] : ends[index]].strip())
+    for index in np.flatnonzero(np.frombuffer(data, np.uint8)[starts] <= _SPACE):
+        keep[index] = bool(data[starts[index] : ends[index]].strip(b" \t\r\n"))
     return keep
 
 
@@ -153,9 +181,10 @@ def json_blocks(files: Iterable[RawFile], origins: Origins) -> Iterator[Block]:
 
     Small files share a block, for what a block costs besides its rows.
     """
-    held, number, taken = bytearray(), 1, 0
+    held, number, taken, clean = bytearray(), 1, 0, True
     for file in files:
         origins.begin(file.source, taken)
+        clean = clean and file.clean
         for chunk, last in chunks(file):
             whole = chunk + b"\n" if last and chunk and not chunk.endswith(b"\n") else chunk
             held += whole
@@ -165,14 +194,14 @@ def json_blocks(files: Iterable[RawFile], origins: Origins) -> Iterator[Block]:
                 data = bytes(held[:cut])
                 del held[:cut]
                 starts, ends = line_spans(data)
-                yield _json_block(data, starts, ends, number)
+                yield _json_block(data, starts, ends, number, clean=clean)
                 number += len(starts)
     if held:
         data = bytes(held)
-        yield _json_block(data, *line_spans(data), number)
+        yield _json_block(data, *line_spans(data), number, clean=clean)
 
 
-def _json_block(data: bytes, starts: Numbers, ends: Numbers, first: int) -> Block:
+def _json_block(data: bytes, starts: Numbers, ends: Numbers, first: int, *, clean: bool) -> Block:
     positions = np.arange(first, first + len(starts))
     keep = not_blank(data, starts, ends)
     bad = [
@@ -181,10 +210,10 @@ def _json_block(data: bytes, starts: Numbers, ends: Numbers, first: int) -> Bloc
     ]
     keep[[row.position - first for row in bad]] = False
     lines = _texts(data, starts, ends)
-    table = pa.table({"position": positions, "line": lines})
+    table = pa.table({"_position": positions, "line": lines})
     if not keep.all():
         table = table.filter(pa.array(keep))
-    return Block(data, table, starts[keep], ends[keep], bad)
+    return Block(data, table, starts[keep], ends[keep], bad, clean=clean)
 
 
 def _texts(data: bytes, starts: Numbers, ends: Numbers) -> pa.Array:

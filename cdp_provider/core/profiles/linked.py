@@ -18,6 +18,7 @@ from cdp_provider.core.profiles.versions import (
     columns_of,
     lies_ready,
     loads_of,
+    still_there,
     time_of,
     versions,
     visible,
@@ -124,7 +125,7 @@ def _remember(session: Session, stream: Stream, state: _State) -> None:
 
 def _fingerprint(stream: Stream) -> str:
     columns = {name: column.type for name, column in stream.columns.items()}
-    text = json.dumps([columns, stream.primary_key, stream.time])
+    text = json.dumps([columns, stream.primary_key, stream.time, stream.options.by_arrival()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -172,7 +173,8 @@ def _portions(loads: Sequence[Load]) -> Iterator[list[Load]]:
 
 
 def _find_beaten(session: Session, stream: Stream, loads: Sequence[Load], values: Mapping[str, Any]) -> str:
-    """Find the rows that have a newer one with their key; returns a condition that leaves them out.
+    """Find the rows that have a newer one with their key, and deletions; returns a condition that leaves
+    them out.
 
     Keys with several rows are found first: most streams have few, and events none.
     """
@@ -187,7 +189,8 @@ def _find_beaten(session: Session, stream: Stream, loads: Sequence[Load], values
         " group by 1 having count(*) > 1",
         values,
     )
-    if not session.scalar('select count(*) from "cdp_repeated_keys"'):
+    none_repeated = not session.scalar('select count(*) from "cdp_repeated_keys"')
+    if none_repeated and not stream.options.by_arrival():
         return ""
     session.analyze('"cdp_repeated_keys"')
     keys = ", ".join(warehouse.quote(key) for key in stream.primary_key)
@@ -199,6 +202,11 @@ def _find_beaten(session: Session, stream: Stream, loads: Sequence[Load], values
         ' where "_key" in (select "hash" from "cdp_repeated_keys")) ranked where "_rank" > 1',
         values,
     )
+    if stream.options.by_arrival():
+        session.execute(
+            f'insert into {_BEATEN} select "_load_id", "_position" from {warehouse.table(stream.raw_table)}'
+            f' where "_load_id" in ({ids}) and "_deleted" is true'
+        )
     session.analyze(_BEATEN)
     return (
         f" where not exists (select 1 from {_BEATEN} b"
@@ -261,14 +269,14 @@ def _append(
     session.execute(
         f'insert into {table} ({names}, "_linked") select {names}, :seq from {_INCOMING} n'
         f' where not exists (select 1 from {_BEATEN} b where b."incoming" = n."_order"'
-        ' and b."standing" >= b."incoming")',
+        f' and b."standing" >= b."incoming") and {still_there(warehouse, stream, "n")}',
         values,
     )
 
 
 def _waiting(session: Session, stream: Stream, loads: set[int], now: datetime) -> frozenset[int]:
     """Which of these batches have rows whose time is still to come."""
-    if stream.time is None or not loads:
+    if stream.time is None or stream.options.by_arrival() or not loads:
         return frozenset()
     warehouse = session.warehouse
     ids = ", ".join(map(str, sorted(loads)))

@@ -6,7 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.profiles import linked
-from cdp_provider.core.profiles.versions import columns_of, lies_ready, loads_of, versions, visible
+from cdp_provider.core.profiles.versions import (
+    columns_of,
+    lies_ready,
+    loads_of,
+    still_there,
+    versions,
+    visible,
+)
 
 if TYPE_CHECKING:
     from cdp_provider.core.profiles.params import Params
@@ -49,5 +56,6 @@ def _from_raw(session: Session, stream: Stream, params: Params) -> str | None:
     keys = ", ".join(warehouse.quote(name) for name in stream.primary_key)
     return (
         f"(select {', '.join(names)} from (select r.*, row_number() over (partition by {keys}"
-        f' order by "_order" desc) as "_rank" from ({rows}) r) ranked where "_rank" = 1)'
+        f' order by "_order" desc) as "_rank" from ({rows}) r) ranked where "_rank" = 1'
+        f" and {still_there(warehouse, stream, 'ranked')})"
     )

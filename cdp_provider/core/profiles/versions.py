@@ -83,12 +83,30 @@ def time_of(warehouse: Warehouse, stream: Stream, alias: str) -> str:
     return f"{alias}.{warehouse.quote(stream.time)}"
 
 
+def ordering_time(warehouse: Warehouse, stream: Stream, alias: str) -> str:
+    """SQL of the time by which a row counts; null where the order of arrival alone does."""
+    if stream.options.by_arrival():
+        return f"cast(null as {warehouse.types['timestamp']})"
+    return time_of(warehouse, stream, alias)
+
+
+def still_there(warehouse: Warehouse, stream: Stream, alias: str) -> str:
+    """SQL condition on a version of a row: it does not say that the row is gone."""
+    if not stream.options.by_arrival():
+        return "true"
+    return (
+        f"not exists (select 1 from {warehouse.table(stream.raw_table)} d"
+        f' where d."_load_id" = {alias}."_load_id" and d."_position" = {alias}."_position"'
+        ' and d."_deleted" is true)'
+    )
+
+
 def visible(warehouse: Warehouse, stream: Stream, now: str = ":linked_now") -> str:
     """SQL condition: a raw row ``r`` has happened, or nobody knows when.
 
     :param now: SQL; a parameter unless given.
     """
-    if stream.time is None:
+    if stream.time is None or stream.options.by_arrival():
         return "true"
     time = time_of(warehouse, stream, "r")
     return f"({time} < cast({now} as {warehouse.types['timestamp']}) or {time} is null)"
@@ -104,7 +122,8 @@ def versions(
     :param ref: SQL of the stream's reference; a parameter unless given.
     """
     quote = warehouse.quote
-    order = warehouse.order_key(time_of(warehouse, stream, "r"), "l.load_seq", 'l."offset"', 'r."_position"')
+    time = ordering_time(warehouse, stream, "r")
+    order = warehouse.order_key(time, "l.load_seq", 'l."offset"', 'r."_position"')
     chosen = [f"r.{quote(name)}" for name in stream.columns]
     hashed = warehouse.key_hash([f"r.{quote(key)}" for key in stream.primary_key])
     chosen += ['r."_load_id"', 'r."_position"', 'k.node_id as "_node_id"', f'{order} as "_order"']

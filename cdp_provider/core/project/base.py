@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from cdp_provider.core.project.problems import Problem
+    from cdp_provider.core.project.problems import Path, Problem
 
 NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 COLUMN_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
@@ -57,8 +57,37 @@ class Options(Model):
         """Names of the ``{places}`` in the texts of these options, which a sync's parameters fill."""
         return frozenset(PLACE.findall(self.model_dump_json()))
 
+    def by_arrival(self) -> bool:
+        """Whether a stream's rows come in the order in which they changed, deletions among them.
+
+        The row of a key that was landed last is then the one that counts, whatever time it names, and a
+        record with a true ``_deleted`` says that the row is gone. Elsewhere the newest time counts.
+        """
+        return False
+
+    def after(self) -> tuple[str, ...]:
+        """Streams (``source.stream``) that must have landed and passed before a stream of these is read."""
+        return ()
+
+    def beside(self, streams: Mapping[str, Any]) -> Options:  # noqa: ARG002
+        """These options, completed by what the project's other streams tell.
+
+        :param streams: every ``Stream`` by reference.
+        """
+        return self
+
     def stream_problems(self, stream: Any) -> Iterator[Problem]:
         """What is wrong between these options and their ``Stream``; paths are relative to the stream."""
+        yield from ()
+
+    def project_problems(
+        self, stream: Any, find: Callable[[str, Path], tuple[Any, list[Problem]]]
+    ) -> Iterator[Problem]:
+        """What is wrong between these options and other streams; paths are relative to the stream.
+
+        :param find: reference and place of it -> the other ``Stream``, None where it has no valid model, and
+            what is wrong with the reference.
+        """
         yield from ()
 
     def sync_problems(self, sync: Any) -> Iterator[Problem]:

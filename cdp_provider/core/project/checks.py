@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.project.activation_checks import Fit, activation_problems, no_problems
+from cdp_provider.core.project.contract_checks import circle_problems, contract_problems
 from cdp_provider.core.project.identity_checks import identity_problems
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
 from cdp_provider.core.project.profile_checks import profile_problems
@@ -36,6 +37,7 @@ def check(project: Project, broken: Collection[Path] = (), fit: Fit = no_problem
         source, name = ref.split(".")
         base: Path = ("sources", source, "streams", name)
         yield from (problem.below(base) for problem in _stream_problems(world, stream))
+    yield from circle_problems(world)
     yield from identity_problems(world)
     yield from profile_problems(world)
     yield from segments_problems(world)
@@ -90,7 +92,9 @@ def _stream_problems(world: World, stream: Stream) -> Iterator[Problem]:
                 yield Problem(("identifiers", kind), message, did_you_mean(kind, declared), at_key=True)
     for kind, columns in stream.identifiers.items():
         yield from _repeated(columns, ("identifiers", kind))
+    yield from contract_problems(world, stream)
     yield from stream.options.stream_problems(stream)
+    yield from stream.options.project_problems(stream, world.stream)
 
 
 def _repeated(columns: tuple[str, ...], path: Path) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ stand-in, so that the rest of the file is still checked in full; what refers to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,11 +17,13 @@ from cdp_provider.core.project.activation import Consent, Destination, Sync
 from cdp_provider.core.project.activation_checks import Fit, no_problems
 from cdp_provider.core.project.base import Model, Options
 from cdp_provider.core.project.checks import check
+from cdp_provider.core.project.contract_file import ContractFile, ContractReader, named_file
 from cdp_provider.core.project.document import Document, read
 from cdp_provider.core.project.explain import explain
 from cdp_provider.core.project.faults import ProjectError
 from cdp_provider.core.project.identity import RULE_KEYS, RULES, Exclude, Identifier, Identity, rule_key
 from cdp_provider.core.project.model import Project, Segment, Split
+from cdp_provider.core.project.presets import Preset, chosen
 from cdp_provider.core.project.problems import Path, Problem, did_you_mean
 from cdp_provider.core.project.profiles import Accounts, AccountTrait, ProfileField, Profiles, Trait
 from cdp_provider.core.project.stand_ins import sound, stand_in
@@ -29,8 +31,10 @@ from cdp_provider.core.project.streams import Source, Stream
 from cdp_provider.core.project.typed import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path as FilePath
+
+    from cdp_provider.core.project.faults import Fault
 
 M = TypeVar("M", bound=Model)
 
@@ -49,11 +53,15 @@ class Kinds:
     :param destinations: type of a destination -> its options.
     :param fit: what is wrong between a destination and a sync, both valid by themselves, that options cannot
         tell; paths are relative to the sync.
+    :param presets: name -> streams that are known beforehand.
+    :param contracts: reads the file that a stream names for its contract.
     """
 
     sources: Mapping[str, type[Options]]
     destinations: Mapping[str, type[Options]]
     fit: Fit = no_problems
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    contracts: ContractReader | None = None
 
 
 def load(path: FilePath, kinds: Kinds) -> Project:
@@ -61,12 +69,13 @@ def load(path: FilePath, kinds: Kinds) -> Project:
 
     :raises ProjectError: it has faults; all of them.
     """
-    return interpret(read(path), kinds)
+    return interpret(read(path), kinds, path.parent)
 
 
-def interpret(document: Document, kinds: Kinds) -> Project:
+def interpret(document: Document, kinds: Kinds, folder: FilePath | None = None) -> Project:
     """The project that a document declares.
 
+    :param folder: what the files that it names are relative to; None where it may name none.
     :raises ProjectError: it has faults; all of them.
     """
     raw = document.value
@@ -75,28 +84,33 @@ def interpret(document: Document, kinds: Kinds) -> Project:
     if not isinstance(raw, dict):
         fault = document.whole("the file is not a mapping of keys", "begin with 'project: <name>'")
         raise ProjectError([*document.faults, fault])
-    reading = _Reading(kinds)
+    reading = _Reading(kinds, folder)
     project = reading.project(raw)
     reading.broken |= reading.lost()
     problems = [*_without_consequences(reading.problems), *check(project, reading.broken, kinds.fit)]
-    if problems or document.faults:
-        faults = {*document.faults, *map(document.fault, problems)}
-        raise ProjectError(
-            sorted(faults, key=lambda fault: (fault.line, fault.column, fault.path, fault.message))
-        )
+    if problems or document.faults or reading.faults:
+        located = (reading.foreign(problem) or document.fault(problem) for problem in problems)
+        faults = {*document.faults, *reading.faults, *located}
+        raise ProjectError(sorted(faults, key=lambda fault: _order(fault, document.file)))
     return typed(project)
 
 
 class _Reading:
     """Turns raw values into models; keeps what is wrong, and which places have no valid model."""
 
-    def __init__(self, kinds: Kinds) -> None:
+    def __init__(self, kinds: Kinds, folder: FilePath | None) -> None:
         self.kinds = kinds
+        self.folder = folder
+        self.faults: list[Fault] = []
+        #: Stream -> the file of its contract, and what the project itself says of the stream.
+        self._files: dict[Path, tuple[ContractFile, Any]] = {}
         self.problems: list[Problem] = []
         self.broken: set[Path] = set()
+        self._identifiers: Collection[str] | None = None
 
     def project(self, raw: Mapping[str, Any]) -> Project:
         given = {key: value for key, value in raw.items() if value is not None or key not in _SECTIONS}
+        self._identifiers = _identifiers(given)
         sections = {
             "sources": self._each(given, ("sources",), self._source),
             "identity": self._identity(given),
@@ -187,15 +201,62 @@ class _Reading:
         if not isinstance(raw, dict):
             self.broken.add((*path, "streams"))
         else:
-            streams = self._each(
-                raw, (*path, "streams"), lambda value, at: self._stream(value, at, name, kind)
-            )
+            build = self._preset(raw, path, kind) or partial(self._stream, source=name, kind=kind)
+            streams = self._each(raw, (*path, "streams"), build)
         filled = {"name": name} if streams is None else {"name": name, "streams": streams}
         return self._model(Source, raw, path, filled, {"streams": {}, **filled})
 
+    def foreign(self, problem: Problem) -> Fault | None:
+        """The problem in the file of a contract, if that is where it comes from."""
+        file, raw = self._files.get(problem.path[:4], (None, None))
+        return file.fault(raw, replace(problem, path=problem.path[4:])) if file is not None else None
+
     def _stream(self, raw: Any, path: Path, source: str, kind: type[Options] | None) -> Stream:
         identity = {"source": source, "name": str(path[-1])}
+        if (name := named_file(raw)) is not None and self.kinds.contracts is not None:
+            if self.folder is None:
+                message = f"{name!r} is relative to the project file, and this project is in none"
+                self.problems.append(Problem((*path, "contract", "file"), message))
+                return self._unknown_stream(raw, path, source)
+            file = self.kinds.contracts(self.folder / name, raw, source)
+            self.faults += file.faults
+            self.problems += [problem.below(path) for problem in file.problems]
+            if file.faults or file.problems:
+                return self._unknown_stream(raw, path, source)
+            self._files[path] = file, raw
+            raw = file.under(raw)
         return self._with_options(Stream, raw, path, identity, kind)
+
+    def _preset(
+        self, raw: Mapping[str, Any], path: Path, kind: type[Options] | None
+    ) -> Callable[[Any, Path], Stream] | None:
+        """What builds the streams of a source that names a preset; None for other sources."""
+        source, preset = str(path[-1]), chosen(raw, self.kinds.presets)
+        if preset is None:
+            return None
+        if isinstance(preset, Problem):
+            self.problems.append(preset.below(path))
+            return partial(self._unknown_stream, source=source)
+
+        def build(value: Any, at: Path) -> Stream:
+            stream = str(at[-1])
+            if stream not in preset.streams and not value:
+                message = (
+                    f"the preset {raw['preset']!r} has no stream {stream!r}, so its keys must stand here"
+                )
+                hint = did_you_mean(stream, preset.streams)
+                self.problems.append(Problem(at, message, hint, at_key=True))
+                return self._unknown_stream(value, at, source)
+            if value is None or isinstance(value, dict):
+                value = preset.under(stream, value or {}, kind, self._identifiers)
+            return self._stream(value, at, source, kind)
+
+        return build
+
+    def _unknown_stream(self, raw: Any, path: Path, source: str) -> Stream:
+        """Of whose keys nothing can be said."""
+        self.broken.add(path)
+        return stand_in(Stream, {"source": source, "name": str(path[-1]), "options": Options()})
 
     def _destination(self, raw: Any, path: Path) -> Destination:
         kind = self._kind(raw, path, self.kinds.destinations)
@@ -301,3 +362,15 @@ def _without_consequences(problems: list[Problem]) -> list[Problem]:
     """A key that is missing because it is misspelt is one problem, not two."""
     meant = {(problem.path[:-1], problem.meant) for problem in problems if problem.meant}
     return [problem for problem in problems if (problem.path, problem.missing) not in meant]
+
+
+def _order(fault: Fault, own: str) -> tuple[bool, str, int, int, str, str]:
+    """The project's own faults first, in the order of the file."""
+    return (fault.file != own, fault.file, fault.line, fault.column, fault.path, fault.message)
+
+
+def _identifiers(raw: Mapping[str, Any]) -> Collection[str] | None:
+    """Identifier types that a project declares; None where nobody can tell."""
+    identity = raw.get("identity") or {}
+    declared = (identity.get("identifiers") or {}) if isinstance(identity, dict) else None
+    return frozenset(declared) if isinstance(declared, dict) else None

@@ -30,6 +30,7 @@ def json_schema(kinds: Kinds) -> dict[str, Any]:
     schema = Project.model_json_schema(by_alias=True, mode="validation", ref_template=_REF)
     definitions = schema["$defs"]
     definitions.pop("Options", None)
+    _leave_to_a_file(definitions["Stream"])
     for name in ("Source", "Stream", "Destination", "Segment", "Split", "Sync"):
         _drop(definitions[name], _FILLED)
     sections = [schema["properties"][name] for name in _EMPTY]
@@ -38,25 +39,69 @@ def json_schema(kinds: Kinds) -> dict[str, Any]:
     for section in sections:
         if section.get("type") in ("object", "array"):
             section["type"] = [section["type"], "null"]
-    _split_sources(definitions, kinds.sources)
+    _split_sources(definitions, kinds)
     _split_destinations(definitions, kinds.destinations)
     return {"$schema": _DIALECT, **schema}
 
 
-def _split_sources(definitions: dict[str, Any], kinds: Mapping[str, type[Options]]) -> None:
-    """A stream's further keys follow from the type of its source."""
+def _leave_to_a_file(stream: dict[str, Any]) -> None:
+    """Columns and primary key may stand in the file of the contract instead."""
+    needed = [name for name in ("columns", "primary_key") if name in stream["required"]]
+    stream["required"] = [name for name in stream["required"] if name not in needed]
+    by_file = {"properties": {"contract": {"required": ["file"]}}, "required": ["contract"]}
+    stream["anyOf"] = [{"required": needed}, by_file]
+
+
+def _split_sources(definitions: dict[str, Any], kinds: Kinds) -> None:
+    """A stream's further keys follow from the type of its source, and those it needs from the preset."""
     source, stream = definitions["Source"], definitions.pop("Stream")
-    source["properties"]["type"] = {"enum": sorted(kinds)}
+    source["properties"]["type"] = {"enum": sorted(kinds.sources)}
     names = source["properties"]["streams"]
     source["properties"]["streams"] = {"type": "object", "minProperties": 1}
     cases = []
-    for kind, options in sorted(kinds.items()):
+    for kind, options in sorted(kinds.sources.items()):
         name = f"{kind.title().replace('_', '')}Stream"
         definitions[name] = _merged(stream, options, definitions)
-        streams = _with_members(names, _REF.format(model=name))
+        streams: dict[str, Any] = {"properties": {"streams": _with_members(names, _REF.format(model=name))}}
+        if presets := sorted(key for key, preset in kinds.presets.items() if kind in preset.types):
+            definitions[f"Preset{name}"] = _partial(definitions[name], definitions)
+            laid_over = _with_members(names, _REF.format(model=f"Preset{name}"))
+            streams = {
+                "if": {"required": ["preset"]},
+                "then": {"properties": {"preset": {"enum": presets}, "streams": laid_over}},
+                "else": streams,
+            }
         required = ["connection"] if options.needs_connection else []
-        cases.append(_case(kind, {"properties": {"streams": streams}, "required": required}))
+        cases.append(_case(kind, {**streams, "required": required}))
     source["allOf"] = cases
+
+
+def _partial(stream: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """A stream laid over one of a preset: no key is needed, and null takes one away."""
+    properties = {key: _laid_over(value, definitions) for key, value in stream["properties"].items()}
+    kept = {key: value for key, value in stream.items() if key not in ("required", "properties", "anyOf")}
+    return {**kept, "type": ["object", "null"], "properties": properties}
+
+
+def _laid_over(value: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """What a key may hold that is merged, one level deep."""
+    if "discriminator" in value:
+        return {"anyOf": [value, {"type": "null"}]}
+    members = [_merged_with_nulls(member, definitions) for member in value.get("anyOf", [value])]
+    return {"anyOf": [*members, {"type": "null"}]}
+
+
+def _merged_with_nulls(value: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    known = definitions[value["$ref"].rpartition("/")[2]] if "$ref" in value else value
+    if known.get("type") != "object":
+        return value
+    loose = {key: inner for key, inner in known.items() if key not in ("required", "minProperties")}
+    for key in ("properties", "patternProperties"):
+        if key in known:
+            loose[key] = {name: {"anyOf": [inner, {"type": "null"}]} for name, inner in known[key].items()}
+    if isinstance(known.get("additionalProperties"), dict):
+        loose["additionalProperties"] = {"anyOf": [known["additionalProperties"], {"type": "null"}]}
+    return loose
 
 
 def _split_destinations(definitions: dict[str, Any], kinds: Mapping[str, type[Options]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from cdp_provider.core.project.base import ColumnName, Duration, Model, Name, Options, Whole
+from cdp_provider.core.project.contract import Conditions, Contract, Severity, Tolerance
 from cdp_provider.core.project.problems import Path, Problem, Problems, did_you_mean
 
 if TYPE_CHECKING:
@@ -16,19 +17,20 @@ if TYPE_CHECKING:
 ColumnType = Literal["string", "integer", "number", "decimal", "boolean", "date", "timestamp", "json"]
 
 
-class Column(Model):
-    """One typed column of a stream.
+class Column(Conditions, Tolerance):
+    """One typed column of a stream, and what its values must fulfil.
 
     :param path: where the value stands in a nested record, dotted (``context.page.path``); the column's own
         name when left out.
-    :param required: a row without it is quarantined.
     :param format: of timestamps that are numbers: seconds or milliseconds since 1970.
+    :param severity: of all of its conditions but `required`, which always sets a row aside; left out,
+        ``quarantine``, and ``fail`` for those that only the whole batch can tell.
     """
 
     type: ColumnType = "string"
     path: str | None = None
-    required: bool = False
     format: Literal["unix", "unix_ms"] | None = None
+    severity: Severity | None = None
 
 
 def _column(value: Any) -> Any:
@@ -47,20 +49,6 @@ class Quarantine(Model):
 
     max_share: float = Field(default=0.05, ge=0, le=1)
     max_rows: Whole | None = Field(default=None, ge=0)
-
-
-class Contract(Model):
-    """What a batch as a whole must fulfil before anything downstream reads it.
-
-    :param min_rows: fewer landed rows fail the check.
-    :param freshness: the newest row may be at most this much older than the end of the window.
-    :param drift: what becomes of values that no column takes: ``keep`` puts them into ``_extra``, ``evolve``
-        gives each key a column of text, ``freeze`` fails the batch.
-    """
-
-    min_rows: Whole = Field(default=0, ge=0)
-    freshness: Duration | None = None
-    drift: Literal["keep", "evolve", "freeze"] = "keep"
 
 
 class Stream(Model):
@@ -156,9 +144,11 @@ class Source(Model):
 
     :param type: the kind of connector: ``http``, ``files``.
     :param connection: id of an Airflow connection; kinds that need none may leave it out.
+    :param preset: a vendor whose streams are known beforehand; keys of the streams here win.
     """
 
     name: Name
     type: str
+    preset: Name | None = None
     connection: str | None = None
     streams: dict[Name, Stream] = Field(min_length=1)

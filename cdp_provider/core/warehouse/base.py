@@ -84,8 +84,11 @@ class Session(ABC):
         """The whole result as one Arrow table."""
 
     @abstractmethod
-    def load(self, table: str, rows: pa.Table) -> int:
-        """Append `rows` by column name to `table` (as :meth:`Warehouse.table` or :meth:`temp` gave it)."""
+    def load(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Append `rows` by column name to `table` (as :meth:`Warehouse.table` or :meth:`temp` gave it).
+
+        Those of a reader are taken in as they are read. What it raises is raised here.
+        """
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
@@ -321,6 +324,15 @@ class Warehouse(ABC):
     @abstractmethod
     def as_decimal(self, number: str) -> str:
         """SQL of a number below 1e22, on either side, as a ``decimal``: :meth:`rounded` to 6 places."""
+
+    @abstractmethod
+    def json_text(self, value: str, key: str) -> str:
+        """SQL text of what an object has under a key: of a text itself, of anything else its JSON; NULL for
+        null."""
+
+    @abstractmethod
+    def json_without(self, value: str, keys: Sequence[str]) -> str:
+        """SQL of an object without some of its keys, given as SQL; NULL when nothing is left."""
 
     @abstractmethod
     def json_value(self, value: str, *, moment: bool = False) -> str:

@@ -65,15 +65,12 @@ class DuckDBSession(Session):
         values = {name: (params or {})[name] for name in used}
         return self._connection.sql(text, params=values or None).to_arrow_table()
 
-    def load(self, table: str, rows: pa.Table) -> int:
-        if rows.num_rows == 0:
-            return 0
+    def load(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         names = ", ".join(self.warehouse.quote(name) for name in rows.schema.names)
         self._connection.register("cdp_incoming", rows)
         self._connection.execute(f"insert into {table} ({names}) select {names} from cdp_incoming")
         # Not after an error: in the aborted transaction this would fail too, and hide what went wrong.
         self._connection.unregister("cdp_incoming")
-        return int(rows.num_rows)
 
     def analyze(self, table: str) -> None:
         """Nothing to do: DuckDB counts as it writes."""
@@ -249,6 +246,13 @@ class DuckDBWarehouse(Warehouse):
         whole = "cast(cast(w as hugeint) as decimal(28, 6))"
         large = f"case when abs(w) < {2**53} then {written} else {whole} end"
         return _let(number, f"case when abs(w) < 1e8 then {small} else {large} end", "w")
+
+    def json_text(self, value: str, key: str) -> str:
+        return f"json_extract_string({value}, '$.\"' || {key} || '\"')"
+
+    def json_without(self, value: str, keys: Sequence[str]) -> str:
+        nothing = ", ".join(f"{key}, null" for key in keys)
+        return f"nullif(cast(json_merge_patch({value}, json_object({nothing})) as varchar), '{{}}')"
 
     def json_value(self, value: str, *, moment: bool = False) -> str:
         if moment:

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import zlib
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import duckdb
 import psycopg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -19,11 +16,13 @@ from psycopg.waiting import Wait
 
 from cdp_provider.core.exceptions import ConfigurationError, WarehouseBusyError
 from cdp_provider.core.warehouse.base import Session, Warehouse, bind_names
+from cdp_provider.core.warehouse.csv_pipe import written_as_csv
 from cdp_provider.core.warehouse.patterns import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from _typeshed import SupportsWrite
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn
 
@@ -87,7 +86,7 @@ class PostgresSession(Session):
             types = {c.name: _ARROW_BY_OID.get(c.type_code, pa.string()) for c in described}
             buffer = io.BytesIO()
             with cursor.copy(f"copy ({query}) to stdout (format csv)"):
-                self._connection.wait(_received(self._connection.pgconn, buffer))
+                self._connection.wait(received(self._connection.pgconn, buffer))
         if buffer.tell() == 0:
             return pa.schema(types.items()).empty_table()
         buffer.seek(0)
@@ -105,18 +104,15 @@ class PostgresSession(Session):
             ),
         )
 
-    def load(self, table: str, rows: pa.Table) -> int:
-        if rows.num_rows == 0:
-            return 0
+    def load(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         names = ", ".join(self.warehouse.quote(name) for name in rows.schema.names)
         with (
-            _csv(rows) as file,
+            written_as_csv(rows) as file,
             self._connection.cursor() as cursor,
             cursor.copy(f"copy {table} ({names}) from stdin (format csv)") as copy,
         ):
             while chunk := file.read(_COPY_CHUNK):
                 copy.write(chunk)
-        return int(rows.num_rows)
 
     def analyze(self, table: str) -> None:
         self.execute(f"analyze {table}")
@@ -194,7 +190,7 @@ class PostgresSession(Session):
         return dict(rows)
 
 
-def _received(libpq: PGconn, buffer: io.BytesIO) -> PQGen[None]:
+def received(libpq: PGconn, buffer: SupportsWrite[Any]) -> PQGen[None]:
     """Write what the running COPY sends to `buffer`; for ``Connection.wait``.
 
     psycopg's own loop over a COPY begins to wait anew for each row, and takes more than twice as long.
@@ -211,24 +207,6 @@ def _received(libpq: PGconn, buffer: io.BytesIO) -> PQGen[None]:
     for result in results:
         if result.status != ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
-
-
-@contextmanager
-def _csv(rows: pa.Table) -> Iterator[BinaryIO]:
-    """The rows as CSV, nulls bare and every value quoted. Written by DuckDB: pyarrow's own writer (26.0) puts
-    NUL bytes where a column has an empty chunk."""
-    with tempfile.TemporaryDirectory(prefix="cdp-copy-") as folder:
-        path = Path(folder) / "rows.csv"
-        with duckdb.connect() as writer:
-            writer.execute("set TimeZone = 'UTC'")
-            writer.register("incoming", rows)
-            writer.execute(f"copy incoming to {_literal(path)} (format csv, header false, force_quote *)")
-        with path.open("rb") as file:
-            yield file
-
-
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 class PostgresWarehouse(Warehouse):
@@ -339,6 +317,13 @@ class PostgresWarehouse(Warehouse):
         high = f"trunc({number} / {2**32})"
         whole = f"cast({high} as numeric) * {2**32} + cast({number} - {high} * {2**32} as bigint)"
         return f"case when abs({number}) < {2**53} then {written} else cast({whole} as numeric(28, 6)) end"
+
+    def json_text(self, value: str, key: str) -> str:
+        return f"{value} ->> cast({key} as text)"
+
+    def json_without(self, value: str, keys: Sequence[str]) -> str:
+        listed = ", ".join(f"cast({key} as text)" for key in keys)
+        return f"nullif({value} - array[{listed}], '{{}}')"
 
     def json_value(self, value: str, *, moment: bool = False) -> str:
         if moment:

@@ -55,7 +55,15 @@ class FakeAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class FakeVendor(ABC):
+class FakeService(ABC):
+    """Whatever answers requests; the base of vendors to write to and of APIs to read from."""
+
+    @abstractmethod
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        """Apply a request and answer it; one at a time, under a lock."""
+
+
+class FakeVendor(FakeService):
     """A vendor that remembers. A subclass with an ``__init__`` of its own calls this one's.
 
     :ivar refuses: keys of the records that it refuses, each with the reason ``refused``.
@@ -67,21 +75,17 @@ class FakeVendor(ABC):
         self.applied: Counter[str] = Counter()
 
     @abstractmethod
-    def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Apply a request and answer it; one at a time, under a lock."""
-
-    @abstractmethod
     def holds(self) -> dict[str, dict[str, Any]]:
         """Key -> fields as the vendor has them now; an audience's members have no fields."""
 
 
 class FakeServer:
-    """A fake vendor that listens on 127.0.0.1 inside a ``with`` statement.
+    """A fake service that listens on 127.0.0.1 inside a ``with`` statement.
 
-    An exception that the vendor raises is raised again at the end of the statement.
+    An exception that the service raises is raised again at the end of the statement.
     """
 
-    def __init__(self, vendor: FakeVendor) -> None:
+    def __init__(self, vendor: FakeService) -> None:
         self.vendor = vendor
         self.requests: list[tuple[str, str, int | None]] = []
         self._faults = Faults()

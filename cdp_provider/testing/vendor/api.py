@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer to send; ``status`` None asks for a reset of the connection instead."""
+    """An answer to send; ``status`` None asks for a reset of the connection instead, and ``torn`` for one
+    in the middle of the body."""
 
     status: int | None
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    torn: bool = False
 
 
 class FixedWindow:
@@ -204,6 +206,11 @@ def spoil(fault: Fault, response: Response) -> Response:
         return Response(fault.status, encode(error).encode(), fault.headers)
     if fault.malformed:
         return Response(200, (response.body or b'{"results": [')[:-1] + b"<", fault.headers)
+    if fault.html:
+        page = b"<!doctype html><title>Back soon</title>"
+        return Response(200, page, {**fault.headers, "Content-Type": "text/html; charset=utf-8"})
+    if fault.torn:
+        return replace(response, torn=True)
     if fault.body_bytes:
         return Response(200, b'"' + b"x" * (fault.body_bytes - 2) + b'"', fault.headers)
     return response

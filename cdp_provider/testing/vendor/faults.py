@@ -27,7 +27,9 @@ class Fault:
     :param status: answer this status instead.
     :param headers: headers of that answer, for example ``{"Retry-After": "2"}``.
     :param cut: reset the connection, without an answer.
+    :param torn: send half of the proper answer's body, then hang up.
     :param malformed: answer 200 with a body that is broken JSON.
+    :param html: answer 200 with a web page, as gateways do while they are being repaired.
     :param body_bytes: answer 200 with a JSON body of exactly this many bytes (at least 2).
     :param down: answer 503, as a dead vendor's gateway does.
     """
@@ -40,14 +42,15 @@ class Fault:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
+    torn: bool = False
     malformed: bool = False
+    html: bool = False
     body_bytes: int | None = None
     down: bool = False
 
     def __post_init__(self) -> None:
-        answers = [
-            name for name in ("status", "cut", "malformed", "body_bytes", "down") if getattr(self, name)
-        ]
+        troubles = ("status", "cut", "torn", "malformed", "html", "body_bytes", "down")
+        answers = [name for name in troubles if getattr(self, name)]
         if len(answers) > 1:
             msg = (
                 f"A fault makes one trouble, but {' and '.join(answers)} were given; inject them one by one."
@@ -69,7 +72,7 @@ class Fault:
     @property
     def replaces_answer(self) -> bool:
         """Whether the client gets something else than the vendor's own answer."""
-        return bool(self.cut or self.malformed or self.body_bytes or self.down or self.status)
+        return bool(self.cut or self.malformed or self.html or self.body_bytes or self.down or self.status)
 
 
 @dataclass(slots=True)

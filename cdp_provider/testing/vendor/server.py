@@ -229,12 +229,15 @@ class _Handler(BaseHTTPRequestHandler):
             cast("LoopbackServer", self.server).reset_on_close(self.connection)
             self.close_connection = True
             return
-        self.send_response(response.status)
+        self.send_response_only(response.status)
         self.send_header("Content-Length", str(len(response.body)))
-        for name, value in {"Content-Type": "application/json", **response.headers}.items():
+        usual = {"Date": self.date_time_string(), "Content-Type": "application/json"}
+        for name, value in {**usual, **response.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(response.body)
+        if response.torn:
+            self.close_connection = True
+        self.wfile.write(response.body[: len(response.body) // 2] if response.torn else response.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what the server itself refuses, in JSON too, and end the connection."""

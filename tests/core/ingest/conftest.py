@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from cdp_provider.core.ingest.files import FileOptions
@@ -76,3 +77,13 @@ def customers() -> Callable[..., Stream]:
         )
 
     return make
+
+
+@pytest.fixture
+def cdc_url(postgres_url: str) -> str:
+    """A PostgreSQL whose log tells changes."""
+    with psycopg.connect(postgres_url) as connection:
+        (level,) = connection.execute("show wal_level").fetchone() or ("",)
+    if level != "logical":
+        pytest.skip(f"the server at CDP_TEST_POSTGRES_URL has wal_level {level}; changes need logical")
+    return postgres_url

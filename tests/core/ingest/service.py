@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +21,13 @@ class Asked:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes = b""
+    #: The query as it came, a name more than once included.
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 @dataclass
@@ -43,16 +51,21 @@ class Service:
 
     def __init__(self, answers: list[Answer] | Callable[[Asked], Answer]) -> None:
         self.asked: list[Asked] = []
+        self.connections: set[Any] = set()
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Head and body go out as one; else the other side's delayed acknowledgement costs 40 ms.
+            wbufsize = 1 << 20
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers.items()), body)
+                pairs = parse_qsl(parts.query)
+                asked = Asked(parts.path, dict(pairs), dict(self.headers.items()), body, pairs)
                 service.asked.append(asked)
+                service.connections.add(self.client_address)
                 self.reply(answers(asked) if callable(answers) else answers[len(service.asked) - 1])
 
             do_POST = do_GET

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
-from decimal import Decimal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,15 +18,12 @@ from cdp_provider.core.exceptions import (
     UnavailableError,
 )
 from cdp_provider.core.http import Endpoint
-from cdp_provider.core.ingest.contracts import check
 from cdp_provider.core.ingest.http import HttpConnector, Patience
-from cdp_provider.core.ingest.landing import land
-from cdp_provider.core.project.streams import Stream
-from cdp_provider.testing.vendor import VendorServer
 from tests.core.ingest.service import Answer, Service
 
 if TYPE_CHECKING:
     from cdp_provider.core.ingest.base import Fetched
+    from cdp_provider.core.project.streams import Stream
 
 HASTY = Patience(tries=3, longest=2, base=0.01)
 
@@ -135,6 +131,9 @@ def test_what_no_retry_mends_fails_at_once(fetch, customers, status, error):
             429,
             headers={"Retry-After": "Wed, 01 Jul 2026 10:00:01 GMT", "Date": "Wed, 01 Jul 2026 10:00:00 GMT"},
         ),
+        Answer(429, headers={"RateLimit-Reset": "0.01"}),
+        Answer(429, headers={"X-RateLimit-Reset": "1782900000.05", "Date": "Wed, 01 Jul 2026 10:00:00 GMT"}),
+        Answer(429, headers={"X-RateLimit-Reset": "1782900000050", "Date": "Wed, 01 Jul 2026 10:00:00 GMT"}),
         Answer(body={"data": [1, 2, 3]}, cut=5),
         Answer(body=b"<html>back soon</html>"),
     ],
@@ -150,6 +149,15 @@ def test_a_bad_moment_is_waited_out(fetch, customers, trouble):
     [
         ([Answer(500)] * 3, UnavailableError, 3, None),
         ([Answer(429, headers={"Retry-After": "900"})], RateLimitedError, 1, 900),
+        ([Answer(429, headers={"X-RateLimit-Reset": "900"})], RateLimitedError, 1, 900),
+        ([Answer(429, headers={"X-RateLimit-Reset": "900", "Retry-After": "90"})], RateLimitedError, 1, 90),
+        (
+            [Answer(429, headers={"RateLimit-Reset": "1782900900", "Date": "Wed, 01 Jul 2026 10:00:00 GMT"})],
+            RateLimitedError,
+            1,
+            900,
+        ),
+        ([Answer(429, headers={"X-RateLimit-Reset": "2026-07-01"})] * 3, RateLimitedError, 3, None),
         ([Answer(503, headers={"Retry-After": "3"})], UnavailableError, 1, 3),
         ([Answer(body=[1, 2, 3], cut=2)] * 3, UnavailableError, 3, None),
     ],
@@ -232,73 +240,23 @@ def test_a_cursor_that_cannot_work(fetch, customers, cursor, message):
         fetch(service, customers(cursor=cursor))
 
 
-def test_numbers_keep_their_digits_and_a_bad_record_spoils_no_page(warehouse, customers, run):
-    stream = Stream(
-        source="crm",
-        name="customers",
-        primary_key=("id",),
-        columns={"id": "string", "d": "decimal", "n": "number"},
-        quarantine={"max_share": 1},
-        options=customers(cursor=None).options,
-    )
-    body = (
-        b'{"data":[{"id":12345678901234567890123,"d":1234567890123456789.123456},{"id":"2","n":NaN},'
-        b'{"id":"\\ud800"},{"id":"4","n":0.1,"z":NaN}]}'
-    )
-    with Service([Answer(body=body)]) as service:
-        report = land(warehouse, stream, HttpConnector(Endpoint(service.url)), run())
-    assert (report.rows_out, report.rows_refused) == (2, 2)
-    check(warehouse, stream, run())
-    with warehouse.session() as session:
-        assert session.fetch(f"select id, d, n from {warehouse.table('crm__customers')} order by 1") == [
-            ("12345678901234567890123", Decimal("1234567890123456789.123456"), None),
-            ("4", None, 0.1),
-        ]
-        assert session.fetch(
-            f"select source, position, reason from {warehouse.table('quarantine')} order by 2"
-        ) == [
-            ("GET /customers", 2, 'column "n": "NaN" is not a number'),
-            ("GET /customers", 3, "malformed JSON"),
-        ]
+def test_requests_are_evenly_spaced(fetch, customers):
+    stream = customers(rate={"requests": 10, "per": "1 second"})
+    answers = [page(1, next="a"), Answer(500), page(2, next="b"), page(3)]
+    with Service(answers) as service:
+        began = time.monotonic()
+        found = fetch(service, stream, patience=Patience(base=0.0001))
+        took = time.monotonic() - began
+    assert [r["id"] for r in records(found)] == [1, 2, 3]
+    # Four requests, three pauses: the second try waits for its turn like any other.
+    assert took >= 0.3
 
 
-def test_windows_one_after_the_other_against_the_stand_in_vendor(warehouse, customers, run):
-    stream = customers(
-        path="/crm/customers",
-        paging={"type": "cursor", "next": "next_cursor", "parameter": "cursor"},
-        page_size={"parameter": "limit", "value": 50},
-        cursor={"column": "updated_at", "parameter": "updated_since"},
-    ).model_copy(
-        update={
-            "primary_key": ("customer_id",),
-            "columns": customers().columns | {"customer_id": customers().columns["id"]},
-        }
-    )
-    start = run().window.start
+def test_one_connection_serves_all_pages(fetch, customers):
+    def answer(asked):
+        number = int(asked.query.get("after", 0))
+        return Answer(body={"data": [{"id": number}], "next": str(number + 1) if number < 200 else None})
 
-    def people(first: int, last: int, day: int) -> list[dict[str, str]]:
-        at = start + timedelta(days=day - 1)
-        return [
-            {"customer_id": f"c{n}", "updated_at": (at + timedelta(seconds=n)).isoformat()}
-            for n in range(first, last)
-        ]
-
-    with VendorServer(customers=people(0, 400, 1) + people(400, 420, 2)) as vendor:
-        connector = HttpConnector(
-            Endpoint(vendor.url, {"Authorization": "Bearer shop-crm-token"}), patience=Patience(base=0.01)
-        )
-        counts = []
-        for day in (1, 2, 2, 3):
-            vendor.inject("/crm", cut=True, after=1)
-            counts.append(land(warehouse, stream, connector, run(day)).rows_out)
-            check(warehouse, stream, run(day))
-        # Every window asks from the newest row it knows, that row included, and leaves it out.
-        assert counts == [400, 20, 20, 0]
-        vendor.put_customers(people(5, 8, 3))
-        assert land(warehouse, stream, connector, run(3)).rows_out == 3
-        check(warehouse, stream, run(3))
-    with warehouse.session() as session:
-        table = warehouse.table("crm__customers")
-        assert session.scalar(f"select count(*) from {table}") == 420
-        newest = session.scalar(f"select updated_at from {table} where customer_id = 'c6'")
-        assert newest == start + timedelta(days=2, seconds=6)
+    with Service(answer) as service:
+        assert fetch(service, customers()).detail["requests"] == 201
+    assert len(service.connections) == 1

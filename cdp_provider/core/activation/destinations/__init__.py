@@ -17,16 +17,18 @@ from cdp_provider.core.activation.destinations.iterable import IterableDestinati
 from cdp_provider.core.activation.destinations.klaviyo import Klaviyo
 from cdp_provider.core.activation.destinations.mailchimp import Mailchimp
 from cdp_provider.core.activation.destinations.meta_audience import MetaAudience
-from cdp_provider.core.activation.destinations.plugins import DestinationKinds
 from cdp_provider.core.activation.destinations.postgres import Postgres
 from cdp_provider.core.activation.destinations.salesforce import Salesforce
 from cdp_provider.core.activation.destinations.sendgrid import Sendgrid
 from cdp_provider.core.activation.destinations.slack import Slack
+from cdp_provider.core.plugins import KindsByName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DESTINATIONS: Mapping[str, type[DestinationKind]] = DestinationKinds(
+DESTINATIONS: Mapping[str, type[DestinationKind]] = KindsByName(
+    "cdp_provider.destinations",
+    DestinationKind,  # type: ignore[type-abstract]
     {
         "braze": Braze,
         "customerio": Customerio,
@@ -43,7 +45,7 @@ DESTINATIONS: Mapping[str, type[DestinationKind]] = DestinationKinds(
         "salesforce": Salesforce,
         "sendgrid": Sendgrid,
         "slack": Slack,
-    }
+    },
 )
 
 __all__ = ["DESTINATIONS", "DestinationKind", "HttpDestination"]
