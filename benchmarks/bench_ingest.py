@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ingestion beside dlt, Debezium and the bare statement: landing, change capture, contracts, memory, start-up.
+"""Ingestion beside dlt, Debezium and bare statements: landing, change capture, contracts, memory, start-up.
 
 ``make bench-ingest``; ``CDP_BENCH_INGEST`` instead of a million rows, ``CDP_BENCH_ROUNDS`` instead of three,
-``CDP_BENCH_MEMORY=10`` to land ten times the rows once more for their peak memory (10 GB of disk).
-``python -m benchmarks.bench_ingest CASE ...`` does single cases, ``--profile CASE`` shows where one of ours
-spends its time.
+``CDP_BENCH_MEMORY=10`` to land ten times the rows once more for their peak memory (12 GB of disk).
+``python -m benchmarks.bench_ingest CASE ...`` does single cases, ``--profile CASE`` shows where ours spends
+its time.
 
-Each contender does its work in a process that did nothing before (``ingest_program.py``); the rounds alternate
-between contenders, and of the rounds the median counts. All must find the same sums.
+Each contender does its work in a process that did nothing before (``ingest_program.py``); rounds alternate
+between contenders, and the median counts. All must find the same sums.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import count
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,129 +25,22 @@ import psycopg
 from benchmarks import ingest_data as data
 from benchmarks import ingest_peers as peers
 from benchmarks.ingest_api import api
+from benchmarks.ingest_contest import TYPES, Bench, Contender, median, peer, summed
 from benchmarks.ingest_program import Answer, apart
 from benchmarks.postgres import replicating
 from benchmarks.table import Measured, publish
-from cdp_provider.core.warehouse import DuckDBWarehouse, PostgresWarehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 ROWS = int(os.environ.get("CDP_BENCH_INGEST", "1_000_000"))
 ROUNDS = int(os.environ.get("CDP_BENCH_ROUNDS", "3"))
 #: Times the rows, for peak memory; 0: the peak of the ordinary rounds is shown.
 MORE = int(os.environ.get("CDP_BENCH_MEMORY", "0"))
-CHANGES = ROWS * 2 // 5
 MB = 1_000_000
 NAMES = {"duckdb": "DuckDB", "postgres": "PostgreSQL"}
-_TYPES = {"duckdb": dict(DuckDBWarehouse.types), "postgres": dict(PostgresWarehouse.types)}
 #: What Airflow's connections are called in ``ingest_operator.py``.
 _WAREHOUSE, _SOURCE = "AIRFLOW_CONN_BENCH_WAREHOUSE", "AIRFLOW_CONN_BENCH_SOURCE"
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A program's case, and the Python that runs it."""
-
-    program: str
-    case: str
-    python: Path = Path(sys.executable)
-
-
-@dataclass
-class Bench:
-    """Where everything is.
-
-    :param folder: for warehouses and the rest.
-    :param rounds: how often each contender runs.
-    :param profile: ours run under a profiler, once and alone.
-    """
-
-    folder: Path
-    files: data.Files
-    postgres: str
-    rows: int = ROWS
-    rounds: int = ROUNDS
-    profile: bool = False
-
-    def __post_init__(self) -> None:
-        self._numbers = count(1)
-
-    @contextmanager
-    def target(self, engine: str) -> Iterator[dict[str, Any]]:
-        """An empty place to land in, gone afterwards."""
-        schema = f"bench_{next(self._numbers)}"
-        given = {"engine": engine, "schema": schema, "types": _TYPES[engine]}
-        if engine == "duckdb":
-            with tempfile.TemporaryDirectory(prefix="duckdb-", dir=self.folder) as folder:
-                yield {**given, "target": str(Path(folder) / "warehouse.duckdb")}
-            return
-        with self.connect() as connection:
-            connection.execute(f"create schema {schema}".encode())
-            connection.execute("checkpoint")
-            yield {**given, "target": self.postgres}
-            connection.execute(f"drop schema {schema} cascade".encode())
-
-    @contextmanager
-    def connect(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection to the server, which commits by itself."""
-        with psycopg.connect(self.postgres, autocommit=True) as connection:
-            connection.execute("set client_min_messages = warning")
-            yield connection
-
-    def task(self, **more: Any) -> dict[str, Any]:
-        """What contenders are told of the sources."""
-        return {
-            "csv": str(self.files.csv),
-            "postgres": self.postgres,
-            "rows": self.rows,
-            "profile": self.profile,
-            **more,
-        }
-
-    def compare(
-        self, engine: str, contenders: Mapping[str, Contender], task: Mapping[str, Any]
-    ) -> dict[str, Answer]:
-        """The median of each contender, by its name; ours alone where it is profiled."""
-        answers: dict[str, list[Answer]] = {name: [] for name in contenders}
-        for _ in range(1 if self.profile else self.rounds):
-            for name, contender in contenders.items():
-                if self.profile and name != "ours":
-                    continue
-                with self.target(engine) as target:
-                    given = self.task(**target, **task)
-                    found = apart(contender.program, contender.case, given, python=contender.python)
-                answers[name].append(found)
-        return summed({name: found for name, found in answers.items() if found})
-
-
-def summed(answers: Mapping[str, list[Answer]]) -> dict[str, Answer]:
-    """Medians.
-
-    :raises RuntimeError: contenders disagree on what came out.
-    """
-    sums = {name: {tuple(answer.sums) for answer in found} for name, found in answers.items()}
-    if len(set().union(*sums.values())) > 1:
-        msg = f"contenders disagree on what came out: {sums}"
-        raise RuntimeError(msg)
-    return {name: median(found) for name, found in answers.items()}
-
-
-def median(found: list[Answer]) -> Answer:
-    """Of the seconds and of what is told; the highest peak."""
-    told = {key: statistics.median(answer.told[key] for answer in found) for key in found[0].told}
-    seconds = statistics.median(answer.seconds for answer in found)
-    return Answer(seconds, max(answer.peak for answer in found), found[0].sums, told)
-
-
-def peer(case: str, check: Callable[[], None] | None = None) -> Contender | str:
-    """A peer, or why it can't run here."""
-    try:
-        if check is not None:
-            check()
-        return Contender("ingest_peers", case, peers.python())
-    except peers.Missing as missing:
-        return str(missing)
 
 
 def lands(
@@ -178,17 +68,17 @@ def lands(
     found = bench.compare(engine, contenders, task)
     ours, other, floor = found["ours"], found.get("peer"), found.get("floor")
     name = f"{what} → {NAMES[engine]}, {bench.rows:,} rows"
-    pace = f"{bench.rows / ours.seconds:,.0f} rows/s"
-    seconds = (ours.seconds, other and other.seconds, floor and floor.seconds)
-    if against is not None:
-        ratio, note = (None, f"dlt is missing: {against}; goal {goals[0]}")
-        if other:
-            ratio, note = ours.seconds / other.seconds, f"{pace}; dlt's peak {other.peak / MB:,.0f} MB"
-        yield Measured(f"{name}, ours ÷ dlt", *seconds, ratio, goals[0] if other else None, note)
+    note = f"{bench.rows / ours.seconds:,.0f} rows/s, {ours.cpu:.1f} s of CPU"
+    seconds = (ours.seconds, other.seconds if other else None, floor.seconds if floor else None)
+    if other:
+        beside = f"{note}; dlt {other.cpu:.1f} s, peak {other.peak / MB:,.0f} MB"
+        yield Measured(f"{name}, ours ÷ dlt", *seconds, ours.seconds / other.seconds, goals[0], beside)
+    elif against is not None:
+        missing = f"dlt is missing: {against}; goal {goals[0]}"
+        yield Measured(f"{name}, ours ÷ dlt", *seconds, None, None, missing)
     if floor:
-        yield Measured(
-            f"{name}, ours ÷ floor", *seconds, ours.seconds / floor.seconds, goals[1], f"{pace}; contract on"
-        )
+        beside = f"{note}; floor {floor.cpu:.1f} s"
+        yield Measured(f"{name}, ours ÷ floor", *seconds, ours.seconds / floor.seconds, goals[1], beside)
     yield Measured(f"{name}, peak MB", ours.peak / MB, None, None, None, 500)
 
 
@@ -200,7 +90,7 @@ def api_duckdb(bench: Bench) -> Iterator[Measured]:
             "JSON API",
             "duckdb",
             "api",
-            against=peer("api"),
+            against="profiled alone" if bench.profile else peer("api"),
             least="api_duckdb",
             goals=(0.10, 1.8),
             api=url,
@@ -211,7 +101,13 @@ def api_postgres(bench: Bench) -> Iterator[Measured]:
     """Pages of JSON into a server."""
     with api(bench.files.ndjson) as url:
         yield from lands(
-            bench, "JSON API", "postgres", "api", against=peer("api"), goals=(0.12, None), api=url
+            bench,
+            "JSON API",
+            "postgres",
+            "api",
+            against="profiled alone" if bench.profile else peer("api"),
+            goals=(0.12, None),
+            api=url,
         )
 
 
@@ -228,7 +124,7 @@ def csv_postgres(bench: Bench) -> Iterator[Measured]:
 def table_duckdb(bench: Bench) -> Iterator[Measured]:
     """A table of PostgreSQL, beside COPY into a file and ``read_csv``."""
     with bench.connect() as connection:
-        data.fill_table(connection, bench.files, _TYPES["postgres"])
+        data.fill_table(connection, bench.files, TYPES["postgres"])
         yield from lands(
             bench, "PostgreSQL table", "duckdb", "table", least="table_duckdb", goals=(None, 1.3)
         )
@@ -271,8 +167,9 @@ def changes(bench: Bench) -> Iterator[Measured]:
         their = median(theirs)
         other = done / their.seconds
         note = (
-            f"to a file, in a JVM whose peak is {their.peak / MB:,.0f} MB; from its first change on"
-            f" {done / their.told['from_first']:,.0f}/s; goal: at least"
+            f"{median(ours).cpu:.1f} s of CPU; Debezium's go to a file, take {their.cpu:.1f} s and"
+            f" {their.peak / MB:,.0f} MB, and {done / their.told['from_first']:,.0f}/s from the first on;"
+            " goal: at least"
         )
     ratio, goal = (mine / other, 3.0) if other else (None, None)
     yield Measured(what, mine, other, None, ratio, goal, note, at_least=True)
@@ -320,9 +217,9 @@ def contract_postgres(bench: Bench) -> Iterator[Measured]:
 
 def _contract(bench: Bench, engine: str) -> Measured:
     """A check of twenty rules, beside the same rules in one SELECT."""
-    contenders = {"ours": Contender("ingest_ours", "contract"), "floor": Contender("ingest_floors", "contract")}
-    if bench.profile:
-        del contenders["floor"]
+    contenders = {"ours": Contender("ingest_ours", "contract")}
+    if not bench.profile:
+        contenders["floor"] = Contender("ingest_floors", "contract")
     answers: dict[str, list[Answer]] = {name: [] for name in contenders}
     with bench.target(engine) as target:
         task = bench.task(**target)
@@ -331,9 +228,12 @@ def _contract(bench: Bench, engine: str) -> Measured:
             for name, contender in contenders.items():
                 answers[name].append(apart(contender.program, contender.case, task))
     found = summed(answers)
-    ours, floor = found["ours"].seconds, found["floor"].seconds if "floor" in found else None
+    ours, floor = found["ours"], found.get("floor")
     what = f"contract of 20 rules, {NAMES[engine]}, {bench.rows:,} rows, ours ÷ one SELECT"
-    return Measured(what, ours, None, floor, ours / floor if floor else None, 1.2 if floor else None)
+    if floor is None:
+        return Measured(what, ours.seconds, None, None, None, None)
+    note = f"{ours.cpu:.2f} s of CPU; floor {floor.cpu:.2f} s"
+    return Measured(what, ours.seconds, None, floor.seconds, ours.seconds / floor.seconds, 1.2, note)
 
 
 def empty(bench: Bench) -> Iterator[Measured]:
@@ -341,7 +241,7 @@ def empty(bench: Bench) -> Iterator[Measured]:
     with api(bench.files.ndjson) as url:
         for kind, source in (
             ("http", {"conn_type": "http", "host": url}),
-            ("files", {"conn_type": "fs", "extra": {"path": str(bench.files.csv.parent)}}),
+            ("files", {"conn_type": "fs", "extra": {"path": str(bench.files.few.parent)}}),
         ):
             for engine in NAMES:
                 yield _empty(bench, kind, source, engine)
@@ -352,6 +252,7 @@ def _empty(bench: Bench, kind: str, source: dict[str, Any], engine: str) -> Meas
         settings = {
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             _SOURCE: json.dumps(source),
             _WAREHOUSE: json.dumps(_connection(engine, target["target"])),
@@ -367,8 +268,9 @@ def _empty(bench: Bench, kind: str, source: dict[str, Any], engine: str) -> Meas
         if {tuple(answer.sums) for answer in found} != {("0",)}:
             msg = f"a later batch of {kind} is not empty"
             raise RuntimeError(msg)
+    note = f"{median(found).cpu:.2f} s of CPU, imports of ours included"
     what = f"task of an empty increment, {kind} → {NAMES[engine]}, seconds beyond airflow.sdk"
-    return Measured(what, median(found).seconds, None, None, None, 0.7, "imports of ours included")
+    return Measured(what, median(found).seconds, None, None, None, 0.7, note)
 
 
 def _connection(engine: str, target: str) -> dict[str, Any]:
@@ -389,7 +291,7 @@ def memory(bench: Bench) -> Iterator[Measured]:
     rows = bench.rows * MORE
     with tempfile.TemporaryDirectory(prefix="more-", dir=bench.folder) as folder:
         files = data.write_files(Path(folder), rows)
-        larger = Bench(bench.folder, files, bench.postgres, rows, rounds=1)
+        larger = Bench(bench.folder, files, bench.postgres, rows, 1)
         yield list(lands(larger, "CSV", "duckdb", "csv"))[-1]
         yield list(lands(larger, "CSV", "postgres", "csv"))[-1]
         with api(files.ndjson) as url:
@@ -420,7 +322,7 @@ def run(names: list[str] | None = None, *, profile: bool = False) -> list[Measur
     """
     with tempfile.TemporaryDirectory(prefix="cdp-bench-") as folder, replicating() as url:
         files = data.write_files(Path(folder), ROWS)
-        bench = Bench(Path(folder), files, url, profile=profile)
+        bench = Bench(Path(folder), files, url, ROWS, ROUNDS, profile=profile)
         return [line for name in names or CASES for line in CASES[name](bench)]
 
 

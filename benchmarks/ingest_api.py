@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A JSON API in a process of its own, which does as little as it can: pages are stretches of an NDJSON file."""
+"""A JSON API in a process of its own, which does as little as it can: pages are stretches of NDJSON."""
 
 from __future__ import annotations
 

@@ -7,11 +7,12 @@ Imported by peers too, whose Python has nothing of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 #: Name -> type, in the words of a project.
 COLUMNS = {
@@ -31,13 +32,14 @@ COLUMNS = {
 }
 COUNTRIES = ("DE", "FR", "IT", "ES", "NL", "AT", "PL")
 #: The source's table, and the one whose changes are captured.
-TABLE, CHANGING = "shop.orders", "shop.customers"
+_SCHEMA = "bench_source"
+TABLE, CHANGING = f"{_SCHEMA}.orders", f"{_SCHEMA}.customers"
 #: Of the changes, so many are inserts and updates; the rest are deletions.
 _INSERTS, _UPDATES = 0.625, 0.25
 _TRANSACTIONS = 40
 
 _NAMES = "['Ada', 'Zoë', 'Grace', 'Seán', 'Mary', 'Linus', 'Nora', 'Paul', 'Irène', 'Tom', 'Jürgen']"
-_SURNAMES = "['Lovelace', 'O''Neil', 'Hopper', 'Müller', 'Jackson', 'Li', 'de la Cruz', 'Núñez', 'Smith-Jones']"
+_SURNAMES = "['Lovelace', 'O''Neil', 'Hopper', 'Müller', 'Jackson', 'Li', 'de la Cruz', 'Núñez', 'Smith-Lee']"
 _ROW = f"""
     select i as order_id, 'c' || (i * 7919 % 300007) as customer_id,
         {_NAMES}[1 + i % 11] as first_name, {_SURNAMES}[1 + i % 9] as last_name,
@@ -47,8 +49,8 @@ _ROW = f"""
         round((i * 104729 % 1000003) / 1000003.0, 6) as score, i % 3 <> 0 as paid,
         strftime(timestamp '2026-01-01' + to_seconds(i * 37 % 15000000), '%Y-%m-%dT%H:%M:%SZ') as ordered_at,
         strftime(timestamp '2026-06-25' + to_seconds(i * 41 % 400000), '%Y-%m-%dT%H:%M:%S.%fZ') as updated_at,
-        {{'street': (i % 211) || ' Long Street', 'city': 'City ' || (i % 997), 'zip': lpad(cast(i % 99991 as varchar), 5, '0'),
-          'floor': i % 12, 'gift': i % 5 = 0}} as shipping
+        {{'street': (i % 211) || ' Long Street', 'city': 'City ' || (i % 997),
+          'zip': lpad(cast(i % 99991 as varchar), 5, '0'), 'floor': i % 12, 'gift': i % 5 = 0}} as shipping
     from range(1, $rows + 1) r(i)
 """
 
@@ -60,7 +62,9 @@ SUMS = (
     " cast(round(sum(extract(epoch from updated_at))) as bigint), cast(round(sum(score)) as bigint) from {}"
 )
 #: The same of the table whose changes are captured.
-CHANGED_SUMS = "select count(*), sum(id), sum(quantity), cast(sum(total) as decimal(28, 2)), max(name) from {}"
+CHANGED_SUMS = (
+    "select count(*), sum(id), sum(quantity), cast(sum(total) as decimal(28, 2)), max(length(name)) from {}"
+)
 CHANGING_COLUMNS = {
     "id": "integer",
     "name": "string",
@@ -71,32 +75,37 @@ CHANGING_COLUMNS = {
     "updated_at": "timestamp",
 }
 
+#: Lines of the short file.
+_FEW = 1000
+
 
 @dataclass(frozen=True)
 class Files:
-    """The orders on disk."""
+    """The orders on disk.
+
+    :param few: the first of them, alone in their folder, as `csv` is.
+    """
 
     csv: Path
     ndjson: Path
+    few: Path
 
 
 def write_files(folder: Path, rows: int) -> Files:
-    """Write the orders, the same on every machine; those that are there already are kept."""
+    """Write the orders, the same on every machine, into an empty folder."""
     import duckdb
 
-    files = Files(folder / "csv" / "orders.csv", folder / "orders.ndjson")
-    if files.ndjson.exists():
-        return files
-    files.csv.parent.mkdir(parents=True, exist_ok=True)
+    files = Files(folder / "csv" / "orders.csv", folder / "orders.ndjson", folder / "few" / "orders.csv")
+    for path in (files.csv, files.few):
+        path.parent.mkdir(parents=True)
     with duckdb.connect() as engine:
         # In order, as a source would have written them.
         engine.execute("set preserve_insertion_order = true")
         flat = f"select * replace (cast(to_json(shipping) as varchar) as shipping) from ({_ROW})"
         engine.execute(f"copy ({flat}) to '{files.csv}' (format csv, header)", {"rows": rows})
-        # Renamed when it is whole: an interrupted run leaves no short file behind.
-        part = files.ndjson.with_suffix(".part")
-        engine.execute(f"copy ({_ROW}) to '{part}' (format json)", {"rows": rows})
-        part.rename(files.ndjson)
+        engine.execute(f"copy ({_ROW}) to '{files.ndjson}' (format json)", {"rows": rows})
+    with files.csv.open("rb") as all_lines:
+        files.few.write_bytes(b"".join(islice(all_lines, _FEW + 1)))
     return files
 
 
@@ -110,7 +119,7 @@ def fields(types: dict[str, str]) -> str:
 
 def fill_table(connection: Any, files: Files, types: dict[str, str]) -> None:
     """The orders as a table of PostgreSQL; psycopg's connection commits by itself."""
-    connection.execute("create schema if not exists shop")
+    connection.execute(f"create schema if not exists {_SCHEMA}")
     connection.execute(f"drop table if exists {TABLE}")
     connection.execute(f"create table {TABLE} ({fields(types)}, primary key (order_id))")
     with (
@@ -125,7 +134,7 @@ def fill_table(connection: Any, files: Files, types: dict[str, str]) -> None:
 
 def make_changing(connection: Any) -> None:
     """The empty table whose changes are captured."""
-    connection.execute("create schema if not exists shop")
+    connection.execute(f"create schema if not exists {_SCHEMA}")
     connection.execute(f"drop table if exists {CHANGING}")
     connection.execute(
         f"create table {CHANGING} (id bigint primary key, name text, email text, quantity bigint,"
@@ -143,27 +152,19 @@ def change(connection: Any, changes: int) -> int:
 
 def _statements(changes: int) -> Iterator[tuple[str, dict[str, int]]]:
     inserts, updates = int(changes * _INSERTS), int(changes * _UPDATES)
-    parts = [
-        (
-            f"insert into {CHANGING} select i, 'Person ' || i, 'person.' || i || '@example.com', i % 9,"
-            " (i % 100000) / 100.0, i % 3 = 0, timestamptz '2026-06-01 00:00Z' + i * interval '1 second'"
-            " from generate_series(%(first)s, %(last)s) g(i)",
-            inserts,
-            0.625,
-        ),
-        (
-            f"update {CHANGING} set quantity = quantity + 10, name = 'Renamed ' || id"
-            " where id between %(first)s and %(last)s",
-            updates,
-            0.25,
-        ),
-        (
-            f"delete from {CHANGING} where id between %(first)s and %(last)s",
-            changes - inserts - updates,
-            0.125,
-        ),
-    ]
-    for statement, rows, share in parts:
+    insert = (
+        f"insert into {CHANGING} select i, 'Person ' || i, 'person.' || i || '@example.com', i %% 9,"
+        " (i %% 100000) / 100.0, i %% 3 = 0, timestamptz '2026-06-01 00:00Z' + i * interval '1 second'"
+        " from generate_series(cast(%(first)s as bigint), %(last)s) g(i)"
+    )
+    update = f"update {CHANGING} set quantity = quantity + 10, name = 'Renamed ' || id"
+    delete = f"delete from {CHANGING}"
+    some = " where id between %(first)s and %(last)s"
+    for statement, rows, share in (
+        (insert, inserts, _INSERTS),
+        (update + some, updates, _UPDATES),
+        (delete + some, changes - inserts - updates, 1 - _INSERTS - _UPDATES),
+    ):
         transactions = int(_TRANSACTIONS * share)
         bounds = [rows * n // transactions for n in range(transactions + 1)]
         for first, last in zip(bounds, bounds[1:], strict=False):

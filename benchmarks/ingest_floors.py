@@ -62,9 +62,8 @@ class Api(Floor):
         following: str | None = "0"
         with path.open("wb") as file, requests.Session() as client:
             while following is not None:
-                answer = client.get(
-                    f"{self.task['api']}/orders", params={"limit": 1000, "after": following}, timeout=60
-                )
+                wanted = {"limit": "1000", "after": following}
+                answer = client.get(f"{self.task['api']}/orders", params=wanted, timeout=60)
                 answer.raise_for_status()
                 page = orjson.loads(answer.content)
                 file.write(b"\n".join(map(orjson.dumps, page["data"])) + b"\n")

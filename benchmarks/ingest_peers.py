@@ -49,7 +49,8 @@ def python() -> Path:
     wanted = "\n".join(PINNED)
     if done.exists() and done.read_text() == wanted:
         return interpreter
-    uv = next((str(p) for p in [Path(sys.executable).parent / "uv"] if p.exists()), None) or shutil.which("uv")
+    own = Path(sys.executable).parent / "uv"
+    uv = str(own) if own.exists() else shutil.which("uv")
     if uv is None:
         msg = "uv is not installed, and the peers' environment is made by it"
         raise Missing(msg)

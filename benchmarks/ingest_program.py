@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cProfile
 import json
+import os
 import pstats
 import resource
 import subprocess
@@ -26,6 +27,8 @@ _ROOT = Path(__file__).parent.parent
 _MAXRSS = 1 if sys.platform == "darwin" else 1024
 #: What a profile shows.
 _LINES = 35
+#: Characters of what a failed contender said last.
+_SAID = 4000
 #: A contender that takes longer than this hangs.
 _PATIENCE = 3600
 
@@ -44,12 +47,14 @@ class Work(Protocol):
 class Answer:
     """How one contender fared.
 
+    :param cpu: seconds of its process, on all cores; those of a server are not among them.
     :param peak: of its process, in bytes.
     :param sums: as texts.
     :param told: what else it had to say.
     """
 
     seconds: float
+    cpu: float
     peak: int
     sums: list[str] = field(default_factory=list)
     told: dict[str, float] = field(default_factory=dict)
@@ -62,20 +67,28 @@ def apart(
 
     :param program: module of this package.
     :param settings: environment variables beside those of this process.
-    :raises RuntimeError: it failed; its own message is on the screen.
+    :raises RuntimeError: it failed; what it said is part of the message.
     """
-    import os
-
     with tempfile.TemporaryDirectory(prefix="cdp-bench-") as folder:
         answer = Path(folder) / "answer.json"
         given = json.dumps({**task, "folder": folder, "answer": str(answer)})
         command = [str(python), "-m", f"benchmarks.{program}", case, given]
         environment = {**os.environ, **settings}
+        # Where it is set, every process would compile what it imports.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(  # noqa: S603 - our own program
-            command, cwd=_ROOT, env=environment, stdin=subprocess.DEVNULL, timeout=_PATIENCE, check=False
+            command,
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=None if task.get("profile") else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
         )
         if done.returncode:
-            msg = f"{program} {case} failed; see above"
+            msg = f"{program} {case} failed:\n{(done.stdout or '')[-_SAID:]}"
             raise RuntimeError(msg)
         return Answer(**json.loads(answer.read_text()))
 
@@ -85,16 +98,17 @@ def main(cases: Mapping[str, Callable[[dict[str, Any]], Work]]) -> None:
     task = json.loads(sys.argv[2])
     contender = cases[sys.argv[1]](task)
     profile = cProfile.Profile() if task.get("profile") else None
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     if profile:
         profile.runcall(contender.work)
     else:
         contender.work()
-    seconds, highest = time.perf_counter() - started, peak()
+    seconds, cpu, highest = time.perf_counter() - started, time.process_time() - cpu, peak()
     if profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(_LINES)
     answer = {
         "seconds": seconds,
+        "cpu": cpu,
         "peak": highest,
         "sums": [str(value) for value in contender.sums()],
         "told": getattr(contender, "told", {}),

@@ -77,7 +77,7 @@ def replicating() -> Iterator[str]:
 
     control("-l", str(folder / "data" / "log"), "-o", f"-h 127.0.0.1 -p {port} -k ''", "start")
     try:
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        yield f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres"  # any password will do
     finally:
         control("-m", "fast", "stop")
         server.cleanup()

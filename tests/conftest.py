@@ -50,6 +50,10 @@ POSTGRES_SETTINGS = {
 _numbers = itertools.count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "other_process: another process opens the test's DuckDB file")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files in the order of :data:`LONG`, then all others as they come."""
     places = {name: place for place, name in enumerate(LONG)}
@@ -110,26 +114,44 @@ def run_dag() -> RunDag:
     return run
 
 
+@pytest.fixture(scope="session")
+def empty_duckdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DuckDB file with the product's tables; to be copied, which takes less than making them."""
+    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
+    with DuckDBWarehouse(lambda: duckdb.connect(str(path))).session() as session:
+        tables.ensure(session)
+    return path
+
+
 @pytest.fixture
 def make_warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Warehouse]]:
-    """Returns a function: engine name -> an empty warehouse with the product's tables."""
+    """Returns a function: engine name -> an empty warehouse with the product's tables.
+
+    A DuckDB file stays open until the end of the test, since opening it takes longer than most statements, and
+    other processes can't have it; for a test with the mark ``other_process`` it is closed between sessions.
+    """
     dropped: list[tuple[str, str]] = []
+    opened: list[duckdb.DuckDBPyConnection] = []
 
     def make(engine: str) -> Warehouse:
         number = next(_numbers)
         if engine == "duckdb":
             path = str(tmp_path / f"warehouse_{number}.duckdb")
-            warehouse: Warehouse = DuckDBWarehouse(lambda: duckdb.connect(path), lock_timeout=30)
-        else:
-            url = request.getfixturevalue("postgres_url")
-            schema = f"cdp_{os.getpid()}_{number}"
-            dropped.append((url, schema))
-            warehouse = PostgresWarehouse(lambda: psycopg.connect(url), schema=schema, lock_timeout=30)
+            shutil.copy(request.getfixturevalue("empty_duckdb"), path)
+            if not request.node.get_closest_marker("other_process"):
+                opened.append(duckdb.connect(path))
+            return DuckDBWarehouse(lambda: duckdb.connect(path), lock_timeout=30)
+        url = request.getfixturevalue("postgres_url")
+        schema = f"cdp_{os.getpid()}_{number}"
+        dropped.append((url, schema))
+        warehouse = PostgresWarehouse(lambda: psycopg.connect(url), schema=schema, lock_timeout=30)
         with warehouse.session() as session:
             tables.ensure(session)
         return warehouse
 
     yield make
+    for connection in opened:
+        connection.close()
     for url, schema in dropped:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f'drop schema if exists "{schema}" cascade')

@@ -87,7 +87,7 @@ class Client:
         what = f"{method} {url.path}"
         try:
             async with self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False
+                method, url, data=body, headers=headers, allow_redirects=False, proxy=self._endpoint.proxy
             ) as answer:
                 text = await self._read(answer, what)
                 return Response(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.ingest.base import Connector, Fetched, RawFile
+from cdp_provider.core.ingest.dlt import DltConnector
 from cdp_provider.core.ingest.files import FilesConnector
 from cdp_provider.core.ingest.http import HttpConnector
 from cdp_provider.core.ingest.inbox import InboxConnector
@@ -34,6 +35,7 @@ CONNECTORS: Mapping[str, type[Connector]] = KindsByName(
         "kafka": KafkaConnector,
         "inbox": InboxConnector,
         "singer": SingerConnector,
+        "dlt": DltConnector,
     },
 )
 

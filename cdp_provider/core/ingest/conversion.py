@@ -80,17 +80,25 @@ def convert(kind: str, text: str, form: str | None = None) -> str:
     def where(pattern: str, value: str) -> str:
         return f"case when regexp_full_match({trimmed}, '{pattern}') then {value} end"
 
+    # What is written just as DuckDB would write it needs no look at its signs.
     if kind == "integer":
         whole = f"split_part({trimmed}, '.', 1)"
-        return f"try_cast({where(_INTEGER, whole)} as bigint)"
+        plain = f"try_cast({text} as bigint)"
+        odd = f"try_cast({where(_INTEGER, whole)} as bigint)"
+        return f"case when cast({plain} as varchar) = {text} then {plain} else {odd} end"
     if kind == "number":
-        value = f"try_cast({where(_NUMBER, trimmed)} as double)"
+        plain, odd = f"try_cast({text} as double)", f"try_cast({where(_NUMBER, trimmed)} as double)"
+        value = f"case when cast({plain} as varchar) = {text} then {plain} else {odd} end"
         return f"case when isfinite({value}) then {value} end"
     if kind == "decimal":
-        return f"try_cast({where(_NUMBER, trimmed)} as decimal(28, 6))"
+        plain = f"try_cast({text} as decimal(28, 6))"
+        odd = f"try_cast({where(_NUMBER, trimmed)} as decimal(28, 6))"
+        same = f"starts_with(cast({plain} as varchar), {text}) and {text} <> ''"
+        return f"case when {same} then {plain} else {odd} end"
     if kind == "boolean":
         return (
-            f"case when lower({trimmed}) in ('true', 't', 'yes', 'y', '1') then true"
+            f"case when {text} = 'true' then true when {text} = 'false' then false"
+            f" when lower({trimmed}) in ('true', 't', 'yes', 'y', '1') then true"
             f" when lower({trimmed}) in ('false', 'f', 'no', 'n', '0') then false end"
         )
     if kind == "date":

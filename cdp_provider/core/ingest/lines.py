@@ -131,6 +131,8 @@ def chunks(file: RawFile) -> Iterator[tuple[bytes, bool]]:
 
 
 def _opened(file: RawFile) -> IO[bytes]:
+    if file.compression and not file.path.stat().st_size:
+        raise EOFError
     if file.compression == "gzip":
         return cast("IO[bytes]", gzip.open(file.path))
     if file.compression == "zstd":

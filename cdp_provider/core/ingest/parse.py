@@ -46,8 +46,8 @@ BAD_SCHEMA = pa.schema(
 )
 #: Rows per Arrow batch: the unit that DuckDB's threads share out.
 _BATCH = 20_000
-#: Of the parser's own engine; what it needs is a block and its typed rows.
-_MEMORY = "192MB"
+#: Of the parser's own engine; what it needs is a block and its typed rows, unless records are huge.
+_MEMORY = "512MB"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,39}")
 #: Names of unknown keys that a report mentions.
 _KEYS = 20
@@ -224,7 +224,7 @@ class Parsing:
                     self._count(engine, good)
                     yield good
             # Of a value that runs over several lines nobody knows here at which it starts.
-            if faults and at - taken - 2 != source.lines:
+            if source.records not in (None, at - taken - 2) or (faults and at - taken - 2 != source.lines):
                 raise Broken
             texts = raw_lines(source.file, [place - taken for place, _ in faults])
             told = [BadRow(*fault, text) for fault, text in zip(faults, texts, strict=True)]

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError, UnavailableError
-from cdp_provider.core.ingest import guard
 from cdp_provider.core.project.base import Duration, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
 _log = logging.getLogger(__name__)
+_GUARD = Path(__file__).with_name("guard.py")
 
 Field = Literal["host", "port", "schema", "login", "password"]
 
@@ -38,7 +38,8 @@ Field = Literal["host", "port", "schema", "login", "password"]
 _PASSED = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|\w+_proxy", re.IGNORECASE
 )
-_GRACE = timedelta(seconds=10)
+#: Seconds to end by itself, for a program that is asked to.
+_GRACE = 10.0
 _CHUNK = 1 << 20
 #: Shorter texts stand in every second line, and hide nothing.
 _SECRET = 4
@@ -121,18 +122,17 @@ class Program:
     secrets: Sequence[str] = ()
     max_wait: timedelta = timedelta(minutes=30)
     max_time: timedelta = timedelta(days=1)
-    grace: timedelta = _GRACE
 
-    def output(self) -> Iterator[bytes]:
+    def output(self) -> Generator[bytes, None, None]:
         """What it prints, in pieces of any size. Close it, if you leave it early: that ends the program.
 
         :raises NotFoundError: there is no such program.
         :raises UnavailableError: it failed, or got stuck.
         """
         command = [self._found(), *self.command[1:]]
-        guarded = [sys.executable, "-I", "-S", guard.__file__, str(self.private)]
+        guarded = [sys.executable, "-I", "-S", str(_GUARD), str(self.private)]
         process = subprocess.Popen(  # noqa: S603 - the project says which
-            [*guarded, str(self.grace.total_seconds()), *command],
+            [*guarded, str(_GRACE), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

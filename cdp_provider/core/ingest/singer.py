@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from cdp_provider.core.exceptions import ConfigurationError, DataError, NotFoundError
 from cdp_provider.core.ingest.base import Connector, Cursor, Fetched, FileKey, RawFile
 from cdp_provider.core.ingest.program import Program, ProgramOptions, Settings, private_folder, write_private
-from cdp_provider.core.ingest.singer_catalog import chosen
+from cdp_provider.core.ingest.singer_catalog import chosen, names_of
 from cdp_provider.core.ingest.singer_messages import Messages
 from cdp_provider.core.project.problems import Problem, Problems
 
@@ -109,10 +109,12 @@ class SingerConnector(Connector):
         name = options.stream or stream.name
         path = spool / "records.ndjson"
         before = cursor.get("state") if cursor else None
+        catalog = tap.catalog(name)
+        names = names_of(catalog, name)
         with path.open("wb") as file:
-            messages = Messages(name, file, deletions=options.deletions, what=tap.what)
-            tap.sync(messages, name, before)
-        if before is None and messages.streams and name not in messages.streams and not messages.records:
+            messages = Messages(names, file, deletions=options.deletions, what=tap.what)
+            tap.sync(messages, catalog, before)
+        if before is None and messages.streams and not names & messages.streams and not messages.records:
             listed = ", ".join(sorted(messages.streams)[:30])
             msg = f"{tap.what} gave no stream {name!r}; as `stream`, name one of {listed}"
             raise NotFoundError(msg)
@@ -135,9 +137,8 @@ class _Tap:
         self._config = settings.given(options.config, options.credentials)
         self.what = f"the tap of {stream.ref}"
 
-    def sync(self, messages: Messages, name: str, state: dict[str, Any] | None) -> None:
+    def sync(self, messages: Messages, catalog: Any, state: dict[str, Any] | None) -> None:
         """Run it once."""
-        catalog = self._catalog(name)
         with private_folder() as folder:
             arguments = []
             if catalog is not None:
@@ -150,7 +151,8 @@ class _Tap:
                     messages.feed(piece)
             messages.end()
 
-    def _catalog(self, name: str) -> Any:
+    def catalog(self, name: str) -> Any:
+        """What it is to be told of its streams; None: nothing."""
         options = self._options
         if options.catalog is not None:
             try:

@@ -42,6 +42,22 @@ def chosen(
     return {**catalog, "streams": list(_with_choice(streams, of.index(stream), more))}
 
 
+def names_of(catalog: Any, stream: str) -> set[str]:
+    """What the records of a stream may say they are of: taps take the one name or the other.
+
+    :param catalog: in any form.
+    """
+    streams = catalog.get("streams") if isinstance(catalog, dict) else None
+    entries = [entry for entry in streams or [] if isinstance(entry, dict)]
+    found = [entry for entry in entries if entry.get("tap_stream_id") == stream] or [
+        entry for entry in entries if entry.get("stream") == stream
+    ]
+    return {
+        stream,
+        *(str(entry[key]) for entry in found for key in ("stream", "tap_stream_id") if key in entry),
+    }
+
+
 def _with_choice(
     streams: list[dict[str, Any]], wanted: int, more: dict[str, str]
 ) -> Iterator[dict[str, Any]]:

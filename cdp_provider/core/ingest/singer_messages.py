@@ -13,15 +13,15 @@ from cdp_provider.core.exceptions import ConfigurationError, DataError
 from cdp_provider.core.ingest.messages import parsed, refused
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import BinaryIO
 
 #: What taps write behind a record.
 _TAIL = re.compile(
     rb'(?:,\s*"(?:time_extracted|version)"\s*:\s*(?:"[^"\\]*"|\d+|null))*\s*\}$',
 )
-_TAIL_LENGTH = 160
-#: A record of such a size is none.
-_LONGEST = 1 << 28
+#: Longer than any record that could be landed.
+_LONGEST = 64_000_000
 _DELETED_AT = "_sdc_deleted_at"
 
 
@@ -31,18 +31,19 @@ class Messages:
     A record goes on byte for byte, so its numbers keep their digits; a line that is no message becomes one
     that parsing puts into quarantine.
 
+    :param names: what the tap may call the stream.
     :param deletions: a record with ``_sdc_deleted_at`` says that its row is gone.
     :param what: prints them, for messages.
     """
 
-    def __init__(self, stream: str, file: BinaryIO, *, deletions: bool, what: str) -> None:
-        self._stream, self._file, self._deletions, self._what = stream, file, deletions, what
+    def __init__(self, names: Collection[str], file: BinaryIO, *, deletions: bool, what: str) -> None:
+        self._names, self._file, self._deletions, self._what = frozenset(names), file, deletions, what
         self._before: list[bytes] = []
         self._length = 0
         self._line = 0
-        name = json.dumps(stream)
         self._starts = tuple(
             form.encode()
+            for name in map(json.dumps, sorted(names))
             for form in (
                 f'{{"type": "RECORD", "stream": {name}, "record": ',
                 f'{{"type":"RECORD","stream":{name},"record":',
@@ -71,8 +72,9 @@ class Messages:
         self._before.append(first)
         self._length += len(first)
         if self._length > _LONGEST:
+            limit = f"{_LONGEST / 1e6:.0f} MB"
             msg = (
-                f"{self._what} prints a line of more than {_LONGEST >> 20} MB, which is no record; look at it"
+                f"{self._what} prints a line of more than {limit}, which is too long for a record; look at it"
             )
             raise DataError(msg)
         if lines:
@@ -99,14 +101,10 @@ class Messages:
 
     def _cut(self, line: bytes) -> bytes | None:
         """The record of a line that starts as usual; None if the line does not end as usual."""
-        start = len(self._starts[0] if line.startswith(self._starts[0]) else self._starts[1])
-        if line.endswith(b"}}"):
-            end = len(line) - 1
-        else:
-            found = _TAIL.search(line, max(start, len(line) - _TAIL_LENGTH))
-            if found is None:
-                return None
-            end = found.start()
+        start = next(len(start) for start in self._starts if line.startswith(start))
+        end = line.rfind(b"}", start, -1) + 1
+        if not end or _TAIL.match(line, end) is None:
+            return None
         record = line[start:end]
         try:
             value = orjson.loads(record)
@@ -145,7 +143,7 @@ class Messages:
         self.streams.add(str(name))
         if kind == "SCHEMA":
             return
-        if name != self._stream:
+        if name not in self._names:
             self.skipped += 1
         elif isinstance(record, dict):
             self._write(self._marked(orjson.dumps(record), record))

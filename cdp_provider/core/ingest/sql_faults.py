@@ -52,13 +52,13 @@ _STATES: tuple[tuple[str, type[CdpError], str, str], ...] = (
 #: What drivers say that give no SQLSTATE.
 _PHRASES: tuple[tuple[str, type[CdpError], str, str], ...] = (
     (
-        r"access denied|(permission|command) denied|not authorized|(authentication|login) failed|pg_hba",
+        r"denied|(role|user) .*does not exist|not authorized|pg_hba|(authentication|login) failed",
         AccessError,
         "the user is refused",
         _REFUSED,
     ),
     (
-        r"no such|does(n't| not) exist|unknown (table|column|database)|invalid (object|column)|not found in",
+        r"no such (table|column)|does(n't| not) exist|not found in|(unknown|invalid) (table|column|database|obj)",
         NotFoundError,
         "there is no such table or column",
         _NOT_THERE,

@@ -153,7 +153,8 @@ class JsonPlan(Plan):
         for parent, lists in shapes.items():
             declared = {path[len(parent)] for path in self.paths if path[: len(parent)] == parent != path}
             declared |= {DELETED} if self.deletes and not parent else set()
-            self._shapes[parent] = [tuple(keys) for keys in lists if keys and declared.issuperset(keys)]
+            plain = (keys for keys in lists if keys and len(set(keys)) == len(keys))
+            self._shapes[parent] = [tuple(keys) for keys in plain if declared.issuperset(keys)]
 
     def value(self, index: int) -> str:
         name, column = self.columns[index]
@@ -179,10 +180,12 @@ class JsonPlan(Plan):
             *([f"json_extract_string(_line, {_pointers(asked)}) as s"] if asked else []),
             *([f"json_extract(_line, {_pointers([self.paths[i] for i in whole])}) as j"] if whole else []),
             *([f"json_type(_line, {_pointers(self.parents)}) as p"] if self.parents else []),
+            f"{self._known()} as known",
         ]
         return (
-            f"select _position, _line, coalesce(_fault, {self._misplaced()}) as _fault, {', '.join(fields)},"
-            f" {f's[{len(asked)}]' if self.deletes else _NOTHING} as _gone, {self._rest()} as _extra"
+            f"select _position, _line, coalesce(_fault, {self._misplaced()}, {self._twice()}) as _fault,"
+            f" {', '.join(fields)}, {f's[{len(asked)}]' if self.deletes else _NOTHING} as _gone,"
+            f" case when not known then {self._rest()} end as _extra"
             f" from (select _position, _line, _fault, {', '.join(extracts)} from ({self._lines()}) lines)"
             " extracted"
         )
@@ -239,17 +242,24 @@ class JsonPlan(Plan):
         """SQL of what no column takes, as JSON; null when that is nothing."""
         patch = literal(json.dumps(self._declared()))
         rest = self._pruned(f"cast(json_merge_patch(_line, {patch}) as varchar)")
-        rest = f"nullif({rest}, '{{}}')"
-        if not self._shapes.get(()):
-            return rest
-        known = " and ".join(
+        return f"nullif({rest}, '{{}}')"
+
+    def _known(self) -> str:
+        """SQL condition, never null: the keys are one of the lists seen before, all of them declared."""
+        if not self._shapes or not all(self._shapes.values()):
+            return "false"
+        return " and ".join(
             f"coalesce({self._keys(parent, '_line')} in ({', '.join(map(_texts, shapes))}), {bool(parent)})"
             for parent, shapes in self._shapes.items()
-            if shapes
         )
-        if len([shapes for shapes in self._shapes.values() if shapes]) < len(self._shapes):
-            return rest
-        return f"case when {known} then null else {rest} end"
+
+    def _twice(self) -> str:
+        """SQL for the fault of a record that names a key twice: one of the values would vanish."""
+        if self.clean:
+            return _NOTHING
+        keys = [self._keys(parent, "_line") for parent in [(), *self.parents]]
+        twice = " or ".join(f"coalesce(len(list_distinct({k})) < len({k}), false)" for k in keys)
+        return f"case when not known and ({twice}) then 'a key is there twice' end"
 
     def _keys(self, parent: tuple[str, ...], line: str = "line") -> str:
         return f"json_keys({line}, {_pointer(parent)})" if parent else f"json_keys({line})"

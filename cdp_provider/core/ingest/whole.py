@@ -38,12 +38,12 @@ class Plain:
     """A file that may be read as a whole.
 
     :param lines: behind the header.
-    :param newline: as DuckDB names it.
+    :param records: as many as there are; None where quotes may hide line breaks.
     """
 
     file: RawFile
     lines: int
-    newline: str
+    records: int | None
 
 
 def plain(file: RawFile) -> Plain | None:
@@ -51,23 +51,27 @@ def plain(file: RawFile) -> Plain | None:
     if file.compression or file.format != "csv":
         return None
     newlines = returns = pairs = 0
-    before = b""
+    before, telling = b"", True
     with file.path.open("rb") as stream:
         while piece := stream.read(_PIECE):
-            edge = before + piece[:2]
-            blank = b"\n\n" in piece or b"\n\r\n" in piece or b"\n\n" in edge or b"\n\r\n" in edge
-            if b"\0" in piece or blank:
+            if b"\0" in piece or _blank(piece) or _blank(before + piece[:2]):
                 return None
             newlines += piece.count(b"\n")
+            telling = telling and b'"' not in piece
             if b"\r" in piece:
                 returns += piece.count(b"\r")
                 pairs += piece.count(b"\r\n")
             pairs += before.endswith(b"\r") and piece.startswith(b"\n")
-            before = piece[-2:]
+            before = piece[-3:]
     if not newlines or (returns and not returns == pairs == newlines):
         return None
-    unended = before[-1:] != b"\n"
-    return Plain(file, newlines - 1 + unended, "\\r\\n" if returns else "\\n")
+    lines = newlines - before.endswith(b"\n")
+    return Plain(file, lines, lines if telling else None)
+
+
+def _blank(text: bytes) -> bool:
+    """Whether a line of it has nothing in it."""
+    return b"\n\n" in text or b"\n\r\n" in text
 
 
 def header_line(file: RawFile) -> bytes:
@@ -88,7 +92,7 @@ def read(engine: duckdb.DuckDBPyConnection, plan: Plan, source: Plain, width: in
         "create or replace temp view block as select *, cast(0 as bigint) as _position"
         f" from read_csv({literal(str(source.file.path))}, columns = {{{fields}}}, header = false, skip = 1,"
         f" auto_detect = false, delim = {literal(source.file.delimiter)}, quote = '\"', escape = '\"',"
-        f" new_line = '{source.newline}', nullstr = {literal(source.file.null)}, allow_quoted_nulls = false,"
+        f" nullstr = {literal(source.file.null)}, allow_quoted_nulls = false,"
         " strict_mode = true, null_padding = false)"
     )
     try:

@@ -127,7 +127,7 @@ def told(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=25 * DEPTH,
+    max_examples=12 * DEPTH,
     deadline=None,
     derandomize=DEPTH == 1,
     database=None,

@@ -472,7 +472,7 @@ def test_a_lease_that_stays_away_is_raised(store):
 
 # Processes that share an account.
 
-_processes = multiprocessing.get_context("spawn")
+_processes = multiprocessing.get_context("forkserver")
 WORKERS = 4
 PER_SECOND = 100
 SECONDS = 20 if DEPTH >= 20 else 5
@@ -538,6 +538,7 @@ def work_in_process(
 
 def share(place: Place, seconds: float, told_at: float | None = None) -> tuple[list[list[float]], float]:
     """The moments of each process, and when one of them had been told to wait."""
+    _processes.set_forkserver_preload(["tests.core.activation.test_limiter"])
     ready, begin, taken = _processes.Semaphore(0), _processes.Event(), _processes.Queue()
     begun = _processes.Value("d", 0.0)
     workers = [

@@ -132,8 +132,20 @@ def place(warehouse: Warehouse) -> Place:
     return Place(warehouse)
 
 
+_scored: dict[tuple[str, str], tuple[pa.Table, list[str]]] = {}
+
+
+def score_once(profiles: pa.Table, declared: Fuzzy) -> tuple[pa.Table, list[str]]:
+    """Scores, computed once for all tests that ask for the same: splink learns for seconds."""
+    asked = repr(sorted(profiles.to_pylist(), key=lambda row: row["profile_id"])), repr(declared)
+    if asked not in _scored:
+        _scored[asked] = scoring.score(profiles, declared)
+    return _scored[asked]
+
+
 @pytest.fixture
-def filled(place: Place) -> Place:
+def filled(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(fuzzy, "score", score_once)
     place.fill(people())
     return place
 
@@ -366,7 +378,10 @@ def test_fields_that_are_not_there_or_no_date(filled: Place) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_accepted_pairs_link_within_the_limits(place: Place, limit: int) -> None:
+def test_accepted_pairs_link_within_the_limits(
+    place: Place, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzzy, "score", score_once)
     identity = Identity(identifiers={"user_id": Identifier(limit=limit)}, fuzzy=FUZZY)
     rows = people()
     history = History(place.warehouse, identity, (stream_of("web", ("user_id",)),))
@@ -397,10 +412,11 @@ def test_nothing_declared(filled: Place) -> None:
         filled.propose(declared=None)
 
 
-def test_without_splink(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_splink(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.fill(people())
     monkeypatch.setitem(sys.modules, "splink", None)
     with pytest.raises(ConfigurationError, match=r"splink is not installed; install .*\[fuzzy\]"):
-        filled.propose()
+        place.propose()
 
 
 def test_the_stream_of_accepted_pairs() -> None:

@@ -315,7 +315,7 @@ def replayed_alike(runs: list[tuple[Identity, list[Any]]]) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings_of(10)
+@settings_of(6)
 @given(data=st.data())
 def test_small_runs_equal_the_oracle_and_a_rebuild(in_memory, policy, data):
     play(in_memory, data.draw(histories(policy, changing=False)))
@@ -323,7 +323,7 @@ def test_small_runs_equal_the_oracle_and_a_rebuild(in_memory, policy, data):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings_of(10)
+@settings_of(6)
 @given(data=st.data())
 def test_histories_and_rules_that_change_equal_the_oracle_and_a_rebuild(in_memory, policy, data):
     play(in_memory, data.draw(histories(policy, changing=True)))
@@ -331,7 +331,7 @@ def test_histories_and_rules_that_change_equal_the_oracle_and_a_rebuild(in_memor
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings_of(3)
+@settings_of(2)
 @given(data=st.data())
 def test_histories_and_rules_that_change_equal_the_oracle_on_postgres(on_postgres, policy, data):
     play(on_postgres, data.draw(histories(policy, changing=True)))

@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from cdp_provider.core.project.identity import Identity
     from cdp_provider.core.warehouse import Session, Warehouse
 
+#: Of how many statements each case dies before one; eight cases, or sixteen, differ in where they begin.
+SHARES = 4 if DEPTH > 1 else 8
+
+_processes = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _preload() -> None:
+    _processes.set_forkserver_preload(["tests.core.identity.test_robustness"])
+
 
 class Killed(BaseException):
     """What a process that dies looks like from inside: nothing catches it."""
@@ -101,16 +111,16 @@ def test_killed_before_any_statement_the_next_run_completes_to_the_same_state(
         statements, new = count[0], history.state()
         old = start()
         assert old != new
-        # Two engines and two policies share the statements among them: all send nearly the same ones.
-        turn = 2 * (policy in ("refuse", "evict")) + (engine == "postgres")
-        for statement in range(1 + turn, statements + 1, 4):
+        # All cases send nearly the same statements, and share them among them.
+        turn = (engine == "postgres") + 2 * (policy in ("break", "evict")) + 4 * changed
+        for statement in range(1 + turn % SHARES, statements + 1, SHARES):
             with killed_at(history.warehouse, statement), pytest.raises(Killed):
                 history.resolve()
             history.day -= 1
             if history.state() != old:
                 break
         assert history.state() in (old, new)
-        assert statement > statements - 5, "nothing but the unlocking comes after the commit"
+        assert statement > statements - SHARES - 1, "nothing but the unlocking comes after the commit"
         history.resolve()
         assert history.state() == new
 
@@ -142,13 +152,14 @@ def resolve_elsewhere(engine: str, where: str, policy: str, day: int, die: bool)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.other_process
 def test_kill_9_with_the_transaction_open_leaves_the_old_state(warehouse, tmp_path, request, policy):
     history = History(warehouse, under(policy))
     some_history(history)
     history.resolve()
     more_history(history)
     old = history.state()
-    other = multiprocessing.get_context("spawn").Process(
+    other = _processes.Process(
         target=resolve_elsewhere, args=(*where_is(warehouse, tmp_path, request), policy, 2, True)
     )
     other.start()
@@ -162,13 +173,13 @@ def test_kill_9_with_the_transaction_open_leaves_the_old_state(warehouse, tmp_pa
     assert history.state() == new
 
 
+@pytest.mark.other_process
 def test_two_processes_at_once_take_each_batch_once(warehouse, tmp_path, request):
     history = History(warehouse)
     for n in range(40):
         history.land(*({"user_id": f"u{n}", "email": f"e{m % 7}@x.de"} for m in range(20)), stream=n % 2)
-    context = multiprocessing.get_context("spawn")
     others = [
-        context.Process(
+        _processes.Process(
             target=resolve_elsewhere, args=(*where_is(warehouse, tmp_path, request), "demote", 1, False)
         )
         for _ in range(2)

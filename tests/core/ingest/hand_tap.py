@@ -49,6 +49,14 @@ for step in config["steps"]:
         for number in range(first, value):
             say(type="RECORD", stream="answers", record={"id": number})
         say(type="STATE", value={"after": value})
+    elif kind == "file":  # its lines, from where the state says
+        with open(value, "rb") as file:
+            file.seek((state or {}).get("after", 0))
+            for line in file:
+                out = b'{"type": "RECORD", "stream": "records", "record": ' + line.rstrip(b"\n") + b"}\n"
+                sys.stdout.buffer.write(out)
+            sys.stdout.buffer.flush()
+            say(type="STATE", value={"after": file.tell()})
     elif kind == "stderr":
         print(value, file=sys.stderr, flush=True)
     elif kind == "exit":

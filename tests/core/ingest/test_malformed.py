@@ -39,7 +39,7 @@ HEADER = ["id", "i", "n", "d", "b", "day", "at", "j", "s", "other"]
 BOM = b"\xef\xbb\xbf"
 
 thorough = settings(
-    max_examples=20 * DEPTH,
+    max_examples=15 if DEPTH == 1 else 25 * DEPTH,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -244,7 +244,11 @@ def landed(warehouse: Warehouse, run: Any, files: list[RawFile]) -> tuple[list[A
     """Raw rows, quarantined rows, and the report."""
     report = land(warehouse, STREAM, Given(*files), run)
     names = [*COLUMNS, "_position", "_extra"]
-    quoted = ", ".join(map(warehouse.quote, names))
+    # A driver would read JSON, and lose digits.
+    quoted = ", ".join(
+        f"cast({warehouse.quote(name)} as varchar)" if name in ("j", "_extra") else warehouse.quote(name)
+        for name in names
+    )
     with warehouse.session() as session:
         rows = session.fetch(f"select {quoted} from {warehouse.table(STREAM.raw_table)} order by _position")
         bad = session.fetch(
@@ -288,7 +292,7 @@ def agree(files: dict[str, tuple[list[Expected], int]], rows: list[Any], bad: li
 
 def _extra_agrees(record: Expected, row: dict[str, Any]) -> None:
     extra = row["_extra"]
-    found = {} if extra is None else loads(extra if isinstance(extra, str) else json.dumps(extra))
+    found = {} if extra is None else loads(extra)
     assert same_json(found, record.extra), (record, row)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Warehouse
 
 
-@settings_of(20)
+@settings_of(10)
 @given(world=worlds(), profiles=definitions(16))
 def test_profiles_equal_a_calculation_row_by_row(engine: Warehouse, world, profiles: Profiles) -> None:
     rows, people = world
@@ -56,7 +56,7 @@ def test_a_date_is_a_day_of_the_zone(engine: Warehouse, zone: str) -> None:
     compare(engine, Oracle(rows, people, profiles, NOW))
 
 
-@settings_of(10)
+@settings_of(6)
 @given(world=worlds(), profiles=definitions())
 def test_provenance_names_the_row_that_a_field_comes_from(
     engine: Warehouse, world, profiles: Profiles

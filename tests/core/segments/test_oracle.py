@@ -15,7 +15,7 @@ from cdp_provider.core.project.conditions import InSplit
 from cdp_provider.core.project.model import Segment, Segmentation, Split
 from cdp_provider.core.project.profiles import ProfileField, Profiles
 from cdp_provider.core.segments.membership import build_segments
-from tests.core.profiles.checking import settings_of
+from tests.core.profiles.checking import DEPTH, settings_of
 from tests.core.profiles.oracle import Oracle
 from tests.core.profiles.scene import HOUR
 from tests.core.profiles.strategies import ZONES, worlds
@@ -77,7 +77,7 @@ def one_by_one(warehouse: Warehouse, world: Any, conditions: list[Any], profiles
     assert {s.name: s.where for s in segments if s.name in wrong} == {}
 
 
-@settings_of(10)
+@settings_of(6)
 @given(
     world=worlds(), conditions=st.lists(leaves([], []), min_size=20, max_size=20), zone=st.sampled_from(ZONES)
 )
@@ -85,7 +85,7 @@ def test_conditions_equal_a_calculation_profile_by_profile(engine, world, condit
     one_by_one(engine, world, conditions, PROFILES.model_copy(update={"timezone": zone}))
 
 
-@settings_of(10)
+@settings_of(6)
 @given(world=worlds(crowded=True), conditions=st.lists(funnels() | related(), min_size=30, max_size=30))
 def test_funnels_and_objects_equal_a_search_of_all_of_them(engine, world, conditions):
     one_by_one(engine, world, conditions, PROFILES)
@@ -101,7 +101,7 @@ def belong(warehouse: Warehouse, rows: list[Row], people: dict[int, int], segmen
     assert members(warehouse, segmentation, PROFILES) == expected
 
 
-@settings_of(10)
+@settings_of(6)
 @given(world=worlds(), segmentation=segmentations())
 def test_memberships_equal_a_calculation_profile_by_profile(engine, world, segmentation):
     belong(engine, *world, segmentation)
@@ -115,7 +115,7 @@ _NUMBERS = {
 _value = st.sampled_from([None, 0, 1, 1, 2])
 
 
-@settings_of(20)
+@settings_of(10)
 @given(
     said=st.lists(st.tuples(_value, st.sampled_from([None, True, False])), min_size=12, max_size=12),
     segmentation=segmentations(broad),
@@ -128,7 +128,7 @@ def test_segments_are_narrowed_as_by_hand(engine, said, segmentation):
     belong(engine, landed(rows), {n: n for n in range(1, 13)}, segmentation)
 
 
-MANY = 20_000
+MANY = 20_000 if DEPTH > 1 else 5_000
 BY_COUNTRY = Profiles(fields={"country": ProfileField(sources=["old.list.s"])})
 
 

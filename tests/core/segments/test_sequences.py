@@ -102,13 +102,13 @@ def build(scene: Scene, profiles: Profiles, segmentation: Segmentation, name: st
     build_segments(scene.warehouse, segmentation, profiles, STREAMS, run(scene.now, name))
 
 
-@settings_of(5)
+@settings_of(3)
 @given(steps=windows(), drawn=definitions(), conditions=EIGHT, skipped=st.sets(st.integers(0, 4)))
 def test_many_runs_equal_one(engine, steps, drawn, conditions, skipped):
     play(Scene(engine), steps, drawn, conditions, skipped)
 
 
-@settings_of(3)
+@settings_of(2)
 @given(
     identity=identities(),
     steps=carried(),
@@ -135,7 +135,7 @@ def remembered(warehouse: Warehouse, as_of: datetime) -> dict[tuple[int, str], A
     return {key: value for key, value in found.items() if value is not None}
 
 
-@settings_of(5)
+@settings_of(3)
 @given(steps=windows(changing=False), order=st.lists(st.integers(0, 4), min_size=1, max_size=6))
 def test_histories_hold_what_was_true_whatever_came_first(engine, steps, order):
     profiles = PROFILES.model_copy(update={"history": REMEMBERED})

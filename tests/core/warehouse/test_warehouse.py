@@ -137,6 +137,7 @@ def test_bind_names_leaves_literals_names_comments_and_casts_alone():
     assert text == """select ':a', ":b", x::int, %(c)s, '%%' /* :d */ from t -- :e"""
 
 
+@pytest.mark.other_process
 def test_a_held_duckdb_file_is_waited_for_and_then_named(make_warehouse, tmp_path):
     warehouse = make_warehouse("duckdb")
     path = next(tmp_path.glob("*.duckdb"))
