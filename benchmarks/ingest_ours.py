@@ -19,10 +19,9 @@ from benchmarks.ingest_api import PAGE
 from benchmarks.ingest_data import CHANGED_SUMS, CHANGING, CHANGING_COLUMNS, COLUMNS, COUNTRIES, SUMS, TABLE
 from benchmarks.ingest_program import main
 from cdp_provider.core.http import Endpoint
-from cdp_provider.core.ingest import FilesConnector, HttpConnector
 from cdp_provider.core.ingest.contracts import check
-from cdp_provider.core.ingest.files import FileOptions
-from cdp_provider.core.ingest.http import HttpOptions
+from cdp_provider.core.ingest.files import FileOptions, FilesConnector
+from cdp_provider.core.ingest.http import HttpConnector, HttpOptions
 from cdp_provider.core.ingest.landing import land
 from cdp_provider.core.ingest.postgres_cdc import PostgresCdcConnector, PostgresCdcOptions
 from cdp_provider.core.ingest.sql import Database, SqlConnector, SqlOptions

@@ -36,7 +36,23 @@ if os.environ.get("CI"):
 RunDag: TypeAlias = "Callable[[Path], tuple[datetime, dict[str, str]]]"
 ENGINES = ("duckdb", "postgres")
 #: Files that take longest. They begin, so that no core waits at the end for the other one.
-LONG = ("test_survival", "test_fuzzy", "test_robustness", "test_diff", "test_oracle", "test_sequences")
+LONG = (
+    "test_backfill",
+    "test_demo",
+    "test_landing_chaos",
+    "test_survival",
+    "test_fuzzy",
+    "test_robustness",
+    "test_oracle",
+    "test_injection",
+    "test_sequences",
+    "test_diff",
+    "test_connectors",
+    "test_malformed",
+    "test_dlt",
+    "test_membership",
+    "test_build",
+)
 #: Tests kill programs, never the server: what it has said to be written need not survive it. Change data
 #: capture needs a log that can be decoded, and a slot for each stream.
 POSTGRES_SETTINGS = {
@@ -124,12 +140,17 @@ def empty_duckdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Warehouse]]:
-    """Returns a function: engine name -> an empty warehouse with the product's tables.
+def kept_open() -> bool:
+    """Whether a DuckDB file stays open until the end of the test. Nobody else can open it then: no other
+    process, no Airflow connection, which has settings of its own."""
+    return False
 
-    A DuckDB file stays open until the end of the test, since opening it takes longer than most statements, and
-    other processes can't have it; for a test with the mark ``other_process`` it is closed between sessions.
-    """
+
+@pytest.fixture
+def make_warehouse(
+    request: pytest.FixtureRequest, tmp_path: Path, kept_open: bool
+) -> Iterator[Callable[[str], Warehouse]]:
+    """Returns a function: engine name -> an empty warehouse with the product's tables."""
     dropped: list[tuple[str, str]] = []
     opened: list[duckdb.DuckDBPyConnection] = []
 
@@ -138,7 +159,7 @@ def make_warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[C
         if engine == "duckdb":
             path = str(tmp_path / f"warehouse_{number}.duckdb")
             shutil.copy(request.getfixturevalue("empty_duckdb"), path)
-            if not request.node.get_closest_marker("other_process"):
+            if kept_open:
                 opened.append(duckdb.connect(path))
             return DuckDBWarehouse(lambda: duckdb.connect(path), lock_timeout=30)
         url = request.getfixturevalue("postgres_url")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of sources and destinations from other packages, by entry points."""
+"""Kinds of sources and destinations, ours and those of other packages, imported when asked for."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class KindsByName(Mapping[str, type[T]]):
 
     :param group: of the entry points.
     :param base: what their classes build on.
-    :param own: these go before entry points of the same name.
+    :param own: name -> ``module:Class``; these go before entry points of the same name.
     :raises ConfigurationError: on access to an entry point that leads to no such class.
     """
 
-    def __init__(self, group: str, base: type[T], own: Mapping[str, type[T]]) -> None:
+    def __init__(self, group: str, base: type[T], own: Mapping[str, str]) -> None:
         self._group = group
         self._base = base
-        self._own = own
+        self._own = {name: EntryPoint(name, value, group) for name, value in own.items()}
 
     def __getitem__(self, name: str) -> type[T]:
-        return self._own[name] if name in self._own else self._loaded(installed(self._group)[name])
+        return self._loaded(self._own[name] if name in self._own else installed(self._group)[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self._own, **installed(self._group)})

@@ -11,7 +11,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from cdp_provider.core.activation.destinations.base import Auth
+from cdp_provider.core.auth import Auth
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
 from cdp_provider.core.http import Endpoint
 from cdp_provider.core.oauth import ClientCredentials, RefreshToken

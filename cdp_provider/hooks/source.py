@@ -121,7 +121,10 @@ class SourceHook(BaseHook):
 
     def connector(self, stream: Stream) -> Connector:
         """The connector that understands the stream's options."""
-        kind: Any = next((k for k in CONNECTORS.values() if type(stream.options) is k.options), None)
+        options = type(stream.options)
+        # The one that its options lie next to is looked at first: others need not be imported.
+        names = sorted(CONNECTORS, key=lambda name: name not in options.__module__)
+        kind: Any = next((CONNECTORS[name] for name in names if CONNECTORS[name].options is options), None)
         if kind is None:
             msg = (
                 f"no connector reads the stream {stream.ref}, whose options are"

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Warehouse
 
 
+@pytest.fixture
+def kept_open(request: pytest.FixtureRequest) -> bool:
+    """Opening a file takes longer than most statements, and what is tested here opens it for each of them."""
+    return not request.node.get_closest_marker("other_process")
+
+
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, make_warehouse: Callable[[str], Warehouse]) -> Warehouse:
     """A warehouse that many examples may use one after the other; DuckDB's lies in memory."""

@@ -18,7 +18,7 @@ import duckdb
 import httpx
 import pytest
 
-from cdp_provider.core.ingest import HttpConnector
+from cdp_provider.core.ingest.http import HttpConnector
 from cdp_provider.core.registry import load_project
 from cdp_provider.core.warehouse import DuckDBWarehouse
 from cdp_provider.testing.connectors import TOKEN, ApiSource

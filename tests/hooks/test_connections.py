@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from airflow.sdk._shared.secrets_masker import redact
 
-from cdp_provider.core.activation.destinations import DESTINATIONS, HttpDestination
-from cdp_provider.core.activation.destinations.base import Auth
+from cdp_provider.core.activation.destinations import DESTINATIONS
+from cdp_provider.core.activation.destinations.http import HttpDestination
+from cdp_provider.core.auth import Auth
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError
 from cdp_provider.core.http import HttpClient
 from cdp_provider.hooks.destination import DestinationHook

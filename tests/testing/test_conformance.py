@@ -24,8 +24,8 @@ from cdp_provider.core.activation.destinations.base import (
     Outcome,
     Request,
 )
-from cdp_provider.core.plugins import installed
 from cdp_provider.core.exceptions import CdpError, ConfigurationError
+from cdp_provider.core.plugins import installed
 from cdp_provider.core.project.base import Options
 from cdp_provider.core.project.faults import ProjectError
 from cdp_provider.core.project.schema import json_schema

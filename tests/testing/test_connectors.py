@@ -27,8 +27,9 @@ import yaml
 
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import AccessError
-from cdp_provider.core.ingest import CONNECTORS, FilesConnector, HttpConnector
-from cdp_provider.core.ingest.http import Patience
+from cdp_provider.core.ingest import CONNECTORS
+from cdp_provider.core.ingest.files import FilesConnector
+from cdp_provider.core.ingest.http import HttpConnector, Patience
 from cdp_provider.core.ingest.inbox import InboxConnector, append
 from cdp_provider.core.ingest.kafka import KafkaConnector
 from cdp_provider.core.ingest.postgres_cdc import PostgresCdcConnector

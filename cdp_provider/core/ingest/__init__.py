@@ -9,15 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.ingest.base import Connector, Fetched, RawFile
-from cdp_provider.core.ingest.dlt import DltConnector
-from cdp_provider.core.ingest.files import FilesConnector
-from cdp_provider.core.ingest.http import HttpConnector
-from cdp_provider.core.ingest.inbox import InboxConnector
-from cdp_provider.core.ingest.kafka import KafkaConnector
-from cdp_provider.core.ingest.nested import NestedConnector
-from cdp_provider.core.ingest.postgres_cdc import PostgresCdcConnector
-from cdp_provider.core.ingest.singer import SingerConnector
-from cdp_provider.core.ingest.sql import SqlConnector
 from cdp_provider.core.plugins import KindsByName
 
 if TYPE_CHECKING:
@@ -27,16 +18,16 @@ CONNECTORS: Mapping[str, type[Connector]] = KindsByName(
     "cdp_provider.connectors",
     Connector,  # type: ignore[type-abstract]
     {
-        "http": HttpConnector,
-        "files": FilesConnector,
-        "sql": SqlConnector,
-        "nested": NestedConnector,
-        "postgres_cdc": PostgresCdcConnector,
-        "kafka": KafkaConnector,
-        "inbox": InboxConnector,
-        "singer": SingerConnector,
-        "dlt": DltConnector,
+        "http": "cdp_provider.core.ingest.http:HttpConnector",
+        "files": "cdp_provider.core.ingest.files:FilesConnector",
+        "sql": "cdp_provider.core.ingest.sql:SqlConnector",
+        "nested": "cdp_provider.core.ingest.nested:NestedConnector",
+        "postgres_cdc": "cdp_provider.core.ingest.postgres_cdc:PostgresCdcConnector",
+        "kafka": "cdp_provider.core.ingest.kafka:KafkaConnector",
+        "inbox": "cdp_provider.core.ingest.inbox:InboxConnector",
+        "singer": "cdp_provider.core.ingest.singer:SingerConnector",
+        "dlt": "cdp_provider.core.ingest.dlt:DltConnector",
     },
 )
 
-__all__ = ["CONNECTORS", "Connector", "Fetched", "FilesConnector", "HttpConnector", "RawFile"]
+__all__ = ["CONNECTORS", "Connector", "Fetched", "RawFile"]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cdp_provider.core.exceptions import DataError
 from cdp_provider.core.ingest.lines import Block, Numbers
@@ -71,6 +70,8 @@ def parquet_blocks(files: Iterable[RawFile], origins: Origins) -> Iterator[Block
 
 
 def _read(file: RawFile) -> Iterator[pa.Table]:
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(file.path) as parquet:
             for batch in parquet.iter_batches(batch_size=_ROWS):

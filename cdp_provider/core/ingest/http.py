@@ -62,7 +62,7 @@ class HttpConnector(Connector):
                 walk.read(Requests(options, stretch), _taker(file, stretch, progress, walk.what))
         counts = {"stretches": asked} if options.window else {}
         return Fetched(
-            [RawFile(path, walk.what, "ndjson")],
+            [RawFile(path, walk.what, "ndjson", clean=True)],
             cursor=progress.cursor() if progress else None,
             bytes=walk.received,
             detail={"requests": walk.requests, **counts, **(progress.counts() if progress else {})},

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cdp_provider.core.run import Run
     from cdp_provider.core.warehouse import Session, Warehouse
 
+#: Bytes that a warehouse inside this process takes; rows stream through it.
+_MEMORY = 256_000_000
 _FILES = pa.schema(
     {"path": pa.string(), "size": pa.int64(), "checksum": pa.string(), "modified": pa.string()}
 )
@@ -103,7 +105,12 @@ class Batch:
     def land(self, warehouse: Warehouse, report: Report) -> None:
         """Write it, and the report that speaks of it."""
         try:
-            with warehouse.session() as session, session.lock("landing"), session.transaction():
+            with (
+                warehouse.session() as session,
+                session.bounded(_MEMORY),
+                session.lock("landing"),
+                session.transaction(),
+            ):
                 raw.ensure(session, self.stream, self.known)
                 self.write(session, report)
                 report.write(session)

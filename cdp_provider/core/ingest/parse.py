@@ -51,6 +51,8 @@ _MEMORY = "512MB"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,39}")
 #: Names of unknown keys that a report mentions.
 _KEYS = 20
+#: So many keys are compared, at 8 bytes each.
+_MOST_KEYS = 4_000_000
 #: So many bad rows of a file are held until its end.
 _MOST_FAULTS = 50_000
 _BLOCKS = {"csv": csv_blocks, "ndjson": json_blocks, "parquet": parquet_blocks}
@@ -99,6 +101,7 @@ class Parsing:
         self._bad_path = spool / "bad.arrow"
         self._origins = Origins()
         self._unknown: set[str] = set()
+        self._constants: dict[str, int] = {}
         self._keys: list[np.typing.NDArray[np.uint64]] = []
         self._digest = [0, 0]
 
@@ -122,8 +125,13 @@ class Parsing:
         """Of the good rows and their places; another version of DuckDB may give another one."""
         return f"{self.landed:x}-{self._digest[0]:016x}{self._digest[1]:016x}"
 
-    def duplicates(self) -> int:
-        """Good rows whose primary key another good row of the batch has too, but for one of each."""
+    def duplicates(self) -> int | None:
+        """Good rows whose primary key another good row of the batch has too, but for one of each.
+
+        None where there are so many rows that looking would take too much memory.
+        """
+        if self.landed > _MOST_KEYS:
+            return None
         if not self._keys:
             return 0
         keys = np.concatenate(self._keys)
@@ -143,10 +151,11 @@ class Parsing:
 
         :param constants: further columns of whole numbers that are the same in all rows.
         """
+        self._constants = dict(constants or {})
         schema = self.schema()
-        for name in constants or {}:
+        for name in self._constants:
             schema = schema.append(pa.field(name, pa.int64()))
-        return pa.RecordBatchReader.from_batches(schema, self._batches(constants or {}, schema))
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
 
     def bad(self) -> pa.RecordBatchReader:
         """The bad rows: ``source``, ``line`` there, ``position`` in the batch, ``reason``, ``raw``, and
@@ -156,12 +165,9 @@ class Parsing:
             return pa.RecordBatchReader.from_batches(BAD_SCHEMA, [])
         return pa.ipc.open_stream(pa.OSFile(str(self._bad_path)))
 
-    def _batches(self, constants: Mapping[str, int], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with closing(Ahead(self._typed())) as tables, self._noted():
-            for table in tables:
-                rows = table
-                for name, value in constants.items():
-                    rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.int64()), table.num_rows))
+            for rows in tables:
                 yield from rows.select(schema.names).cast(schema).to_batches(max_chunksize=_BATCH)
 
     @contextmanager
@@ -188,7 +194,7 @@ class Parsing:
                 yield from self._whole(engine, bad, [source for source in sources if source])
                 return
             for block in _BLOCKS[self.files[0].format](self.files, self._origins):
-                rows, faults = _typed_block(engine, self._plan(engine, block), block)
+                rows, faults = self._typed_block(engine, block)
                 if rows.num_rows + len(faults) != block.records:
                     msg = (
                         f"{self.stream.ref}: {block.records} records, but {rows.num_rows} good and"
@@ -212,7 +218,7 @@ class Parsing:
                 raise Broken
             plan = FieldsPlan(self.stream, source.file.source, header, self.loose, whole=True)
             at, faults = taken + 2, []  # behind the header
-            for rows in read(engine.cursor(), plan, source, len(header)):
+            for rows in read(engine.cursor(), plan, source, len(header), self._constants):
                 places = pa.array(np.arange(at, at + rows.num_rows))
                 at += rows.num_rows
                 rows = rows.set_column(rows.schema.get_field_index("_position"), "_position", places)
@@ -238,6 +244,19 @@ class Parsing:
             bad.write(pa.table(list(zip(*rows, strict=True)), schema=BAD_SCHEMA))
             self.quarantined += len(faults)
 
+    def _typed_block(self, engine: duckdb.DuckDBPyConnection, block: Block) -> tuple[pa.Table, list[BadRow]]:
+        """The typed rows and the bad ones of a block, each in the order of the file."""
+        try:
+            plan = self._plan(engine, block)
+            rows = engine.sql(plan.query(self._constants), params=plan.params or None).to_arrow_table()
+        except duckdb.Error as error:  # it may quote a record
+            msg = f"{self.stream.ref}: the parser failed ({type(error).__name__}); please report it"
+            raise RuntimeError(msg) from None
+        engine.unregister("block")
+        rows, found = _parted(rows)
+        faults = [BadRow(position, reason, block.raw(position)) for position, reason in found]
+        return rows, sorted([*block.bad, *faults])
+
     def _plan(self, engine: duckdb.DuckDBPyConnection, block: Block) -> Plan:
         batches = block.table.to_batches(max_chunksize=_BATCH)
         engine.register("block", pa.Table.from_batches(batches, block.table.schema))
@@ -262,7 +281,10 @@ class Parsing:
         hashes = rows["_hash"].to_numpy() * (2 * rows["_position"].to_numpy().astype(np.uint64) + 1)
         self._digest[0] ^= int(np.bitwise_xor.reduce(hashes))
         self._digest[1] = (self._digest[1] + int(np.add.reduce(hashes))) % 2**64
-        self._keys.append(rows["_key"].to_numpy())
+        if self.landed <= _MOST_KEYS:
+            self._keys.append(rows["_key"].to_numpy())
+        else:
+            self._keys.clear()
         if self.stream.time is not None and self.end is not None:
             times = rows[self.stream.time]
             newest = pc.max(times.filter(pc.less(times, pa.scalar(self.end, times.type)))).as_py()
@@ -274,17 +296,6 @@ class Parsing:
             ).fetchall()
             engine.unregister("extras")
             self._unknown |= {key for (key,) in found}
-
-
-def _typed_block(
-    engine: duckdb.DuckDBPyConnection, plan: Plan, block: Block
-) -> tuple[pa.Table, list[BadRow]]:
-    """The typed rows and the bad ones of a block, each in the order of the file."""
-    rows = engine.sql(plan.query(), params=plan.params or None).to_arrow_table()
-    engine.unregister("block")
-    rows, found = _parted(rows)
-    faults = [BadRow(position, reason, block.raw(position)) for position, reason in found]
-    return rows, sorted([*block.bad, *faults])
 
 
 def _parted(rows: pa.Table) -> tuple[pa.Table, list[tuple[int, str]]]:

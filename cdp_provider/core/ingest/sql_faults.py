@@ -58,7 +58,7 @@ _PHRASES: tuple[tuple[str, type[CdpError], str, str], ...] = (
         _REFUSED,
     ),
     (
-        r"no such (table|column)|does(n't| not) exist|not found in|(unknown|invalid) (table|column|database|obj)",
+        r"no such (table|column)|does(n't| not) exist|not found in|(unknown|invalid) (table|column|database)",
         NotFoundError,
         "there is no such table or column",
         _NOT_THERE,

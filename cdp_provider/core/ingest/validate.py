@@ -74,9 +74,12 @@ class Plan(ABC):
         """From now on there is a relation ``judged``: ``position``, ``fault``, ``line``."""
         self._judged = True
 
-    def query(self) -> str:
+    def query(self, constants: Mapping[str, int]) -> str:
         """Select the stream's columns, ``_position``, ``_extra``, ``_deleted``, ``_bad``, ``_reason`` (null
-        in a good row), ``_hash`` (of the rest) and ``_key`` (of its primary key)."""
+        in a good row), ``_hash`` (of the rest) and ``_key`` (of its primary key).
+
+        :param constants: further columns, the same in all rows.
+        """
         values = ", ".join(f"{self.value(i)} as {quote(name)}" for i, (name, _) in enumerate(self.columns))
         gone = "case when lower(_gone) in ('true', 't', '1') then true end"
         typed = f"select *, {values}, {gone} as _deleted from ({self.texts()}) texts"
@@ -85,10 +88,11 @@ class Plan(ABC):
         reasons = ", ".join(f"case when {condition} then {reason} end" for condition, reason in faults)
         names = ", ".join(quote(name) for name, _ in self.columns)
         key = ", ".join(map(quote, self.stream.primary_key))
+        more = "".join(f", cast({value} as bigint) as {quote(name)}" for name, value in constants.items())
         return (
             f"select {names}, _position, _extra, _deleted, _bad,"
             f" case when _bad then concat_ws('; ', {reasons}) end as _reason,"
-            f" hash({names}, _extra, _deleted) as _hash, hash({key}) as _key"
+            f" hash({names}, _extra, _deleted) as _hash, hash({key}) as _key{more}"
             f" from (select *, {bad} as _bad from ({typed}) typed) flagged"
         )
 
@@ -218,7 +222,7 @@ class JsonPlan(Plan):
             f" and length(line) - length(translate(line, '[{{', '')) > {MAX_DEPTH})"
         )
         if self.clean:
-            odd = f"contains(line, {literal(_NUL)})"
+            odd = " or ".join(f"contains(line, {literal(mark)})" for mark in _ODD)
         else:
             odd = f"json_valid(line) and regexp_matches(line, {literal(SUSPECT)})"
         valid = "" if self.clean else "json_valid(line) and "
@@ -297,8 +301,8 @@ class JsonPlan(Plan):
         return patch
 
 
-#: As JSON writes the character that no engine stores.
-_NUL = "\\u0000"
+#: As JSON writes the character that no engine stores, and halves of characters.
+_ODD = ("\\u0000", "\\ud")
 
 
 class FieldsPlan(Plan):

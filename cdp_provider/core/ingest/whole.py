@@ -19,7 +19,7 @@ from cdp_provider.core.ingest.lines import BOM, text_of
 from cdp_provider.core.ingest.validate import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cdp_provider.core.ingest.base import RawFile
     from cdp_provider.core.ingest.validate import Plan
@@ -80,11 +80,14 @@ def header_line(file: RawFile) -> bytes:
         return stream.readline().removeprefix(BOM)
 
 
-def read(engine: duckdb.DuckDBPyConnection, plan: Plan, source: Plain, width: int) -> Iterator[pa.Table]:
+def read(
+    engine: duckdb.DuckDBPyConnection, plan: Plan, source: Plain, width: int, constants: Mapping[str, int]
+) -> Iterator[pa.Table]:
     """The rows of a plan's query over a file, in the order of the file.
 
     :param engine: has a result open until the last row is read; ask others meanwhile.
     :param width: fields per record, at least 2.
+    :param constants: as :meth:`Plan.query` takes them.
     :raises Broken: the structure of a record is not sound.
     """
     fields = ", ".join(f"'f{i}': 'varchar'" for i in range(width))
@@ -96,11 +99,11 @@ def read(engine: duckdb.DuckDBPyConnection, plan: Plan, source: Plain, width: in
         " strict_mode = true, null_padding = false)"
     )
     try:
-        reader = engine.sql(plan.query(), params=plan.params or None).to_arrow_reader(_ROWS)
+        reader = engine.sql(plan.query(constants), params=plan.params or None).to_arrow_reader(_ROWS)
         for batch in reader:
             yield pa.Table.from_batches([batch])
-    except duckdb.Error as error:
-        raise Broken from error
+    except duckdb.Error:  # it quotes the record
+        raise Broken from None
 
 
 def raw_lines(file: RawFile, lines: Sequence[int]) -> list[str]:

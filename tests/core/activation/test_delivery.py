@@ -14,8 +14,8 @@ import pytest
 
 from cdp_provider.core.activation.batches import idempotency_key
 from cdp_provider.core.activation.delivery import Patience, StoppedError, deliver
-from cdp_provider.core.activation.destinations import HttpDestination
 from cdp_provider.core.activation.destinations.base import Record, Result
+from cdp_provider.core.activation.destinations.http import HttpDestination
 from cdp_provider.core.exceptions import ConfigurationError, NotFoundError, UnavailableError
 from cdp_provider.core.http import Endpoint
 from tests.core.activation.scene import mail, newsletter

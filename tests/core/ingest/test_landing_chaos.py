@@ -26,10 +26,9 @@ import pytest
 from cdp_provider.core import tables
 from cdp_provider.core.exceptions import DataError
 from cdp_provider.core.http import Endpoint
-from cdp_provider.core.ingest import FilesConnector, HttpConnector
 from cdp_provider.core.ingest.contracts import check
-from cdp_provider.core.ingest.files import FileOptions
-from cdp_provider.core.ingest.http import HttpOptions
+from cdp_provider.core.ingest.files import FileOptions, FilesConnector
+from cdp_provider.core.ingest.http import HttpConnector, HttpOptions
 from cdp_provider.core.ingest.landing import land
 from cdp_provider.core.project.streams import Stream
 from cdp_provider.core.run import Run, Window

@@ -7,6 +7,7 @@ import base64
 import json
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,15 +273,20 @@ def contract_of(vendor: Vendor) -> Audited:
     """The vendor behind its contract, whose parameters of the form ``created[gte]`` are told one by one: the
     validator knows no others."""
     watched = audited(vendor, vendor.name)
-    described = json.loads((CONTRACTS / vendor.name / "openapi.json").read_text())
+    watched._contract = _told_one_by_one(vendor.name)
+    return watched
+
+
+@cache
+def _told_one_by_one(name: str) -> OpenAPI:
+    described = json.loads((CONTRACTS / name / "openapi.json").read_text())
     described["servers"] = [{"url": "http://vendor"}]
     for methods in described["paths"].values():
         operation = methods.get("get", {})
         operation["parameters"] = [
             plain for given in operation.get("parameters", ()) for plain in _plain(given)
         ]
-    watched._contract = OpenAPI.from_dict(described)
-    return watched
+    return OpenAPI.from_dict(described)
 
 
 def _plain(parameter: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -499,8 +499,10 @@ class TestSinger(ConnectorConformance):
     kind = SingerConnector
     bounded = "nothing"
     absent: ClassVar[dict[str, Any]] = {"command": "tap-nowhere"}
+    huge = 2_000_000
     inapplicable: ClassVar[dict[str, str]] = {
         "landing_a_window_again_ends_where_it_ended": "a tap ends where it ends",
+        "landing_a_window_again_changes_nothing": "it adds what came since then",
         "a_source_that_refuses_us_is_said": "a tap tells that it failed, and not why",
     }
 

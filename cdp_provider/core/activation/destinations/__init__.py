@@ -6,21 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_provider.core.activation.destinations.base import DestinationKind
-from cdp_provider.core.activation.destinations.braze import Braze
-from cdp_provider.core.activation.destinations.customerio import Customerio
-from cdp_provider.core.activation.destinations.file import File
-from cdp_provider.core.activation.destinations.google_data_manager import GoogleDataManager
-from cdp_provider.core.activation.destinations.http import HttpDestination
-from cdp_provider.core.activation.destinations.hubspot import Hubspot
-from cdp_provider.core.activation.destinations.intercom import Intercom
-from cdp_provider.core.activation.destinations.iterable import IterableDestination
-from cdp_provider.core.activation.destinations.klaviyo import Klaviyo
-from cdp_provider.core.activation.destinations.mailchimp import Mailchimp
-from cdp_provider.core.activation.destinations.meta_audience import MetaAudience
-from cdp_provider.core.activation.destinations.postgres import Postgres
-from cdp_provider.core.activation.destinations.salesforce import Salesforce
-from cdp_provider.core.activation.destinations.sendgrid import Sendgrid
-from cdp_provider.core.activation.destinations.slack import Slack
 from cdp_provider.core.plugins import KindsByName
 
 if TYPE_CHECKING:
@@ -30,22 +15,24 @@ DESTINATIONS: Mapping[str, type[DestinationKind]] = KindsByName(
     "cdp_provider.destinations",
     DestinationKind,  # type: ignore[type-abstract]
     {
-        "braze": Braze,
-        "customerio": Customerio,
-        "file": File,
-        "google_data_manager": GoogleDataManager,
-        "http": HttpDestination,
-        "hubspot": Hubspot,
-        "intercom": Intercom,
-        "iterable": IterableDestination,
-        "klaviyo": Klaviyo,
-        "mailchimp": Mailchimp,
-        "meta_audience": MetaAudience,
-        "postgres": Postgres,
-        "salesforce": Salesforce,
-        "sendgrid": Sendgrid,
-        "slack": Slack,
+        "braze": "cdp_provider.core.activation.destinations.braze:Braze",
+        "customerio": "cdp_provider.core.activation.destinations.customerio:Customerio",
+        "file": "cdp_provider.core.activation.destinations.file:File",
+        "google_data_manager": (
+            "cdp_provider.core.activation.destinations.google_data_manager:GoogleDataManager"
+        ),
+        "http": "cdp_provider.core.activation.destinations.http:HttpDestination",
+        "hubspot": "cdp_provider.core.activation.destinations.hubspot:Hubspot",
+        "intercom": "cdp_provider.core.activation.destinations.intercom:Intercom",
+        "iterable": "cdp_provider.core.activation.destinations.iterable:IterableDestination",
+        "klaviyo": "cdp_provider.core.activation.destinations.klaviyo:Klaviyo",
+        "mailchimp": "cdp_provider.core.activation.destinations.mailchimp:Mailchimp",
+        "meta_audience": "cdp_provider.core.activation.destinations.meta_audience:MetaAudience",
+        "postgres": "cdp_provider.core.activation.destinations.postgres:Postgres",
+        "salesforce": "cdp_provider.core.activation.destinations.salesforce:Salesforce",
+        "sendgrid": "cdp_provider.core.activation.destinations.sendgrid:Sendgrid",
+        "slack": "cdp_provider.core.activation.destinations.slack:Slack",
     },
 )
 
-__all__ = ["DESTINATIONS", "DestinationKind", "HttpDestination"]
+__all__ = ["DESTINATIONS", "DestinationKind"]

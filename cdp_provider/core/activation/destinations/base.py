@@ -8,12 +8,12 @@ batches, the ledger and the log are the same for all of them and live in
 
 from __future__ import annotations
 
-import base64
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from cdp_provider.core.auth import Auth
 from cdp_provider.core.exceptions import CdpError
 
 if TYPE_CHECKING:
@@ -153,31 +153,6 @@ class RateHeaders:
     reset: str | None = None
     reset_is: Literal["seconds", "epoch"] = "seconds"
     retry_after: str = "Retry-After"
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """How a vendor wants its token, for connections whose extras don't say otherwise.
-
-    :param scheme: ``bearer``, ``basic``, or ``header``: in a header of its own.
-    :param header: that header's name.
-    :param prefix: stands before the token in it.
-    :param login: user name of basic authentication where the connection has none.
-    """
-
-    scheme: Literal["bearer", "basic", "header"] = "bearer"
-    header: str = "Authorization"
-    prefix: str = ""
-    login: str = ""
-
-    def headers(self, password: str, login: str = "") -> dict[str, str]:
-        """What a request has to carry."""
-        if self.scheme == "basic":
-            pair = base64.b64encode(f"{login or self.login}:{password}".encode()).decode()
-            return {"Authorization": f"Basic {pair}"}
-        if self.scheme == "bearer":
-            return {"Authorization": f"Bearer {password}"}
-        return {self.header: f"{self.prefix}{password}"}
 
 
 @dataclass(frozen=True, slots=True)
