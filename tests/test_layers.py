@@ -21,6 +21,7 @@ SHARED = {
     "tables": ("warehouse",),
     "runs": ("warehouse",),
     "http": (),
+    "auth": (),
     "oauth": (),
     "plugins": (),
     "registry": ROAD,

@@ -46,8 +46,8 @@ BAD_SCHEMA = pa.schema(
 )
 #: Rows per Arrow batch: the unit that DuckDB's threads share out.
 _BATCH = 20_000
-#: Of the parser's own engine; what it needs is a block and its typed rows, unless records are huge.
-_MEMORY = "512MB"
+#: Of the parser's own engine: a record of 10 MB takes some hundred MB, usual ones next to nothing.
+_MEMORY = "2GB"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,39}")
 #: Names of unknown keys that a report mentions.
 _KEYS = 20

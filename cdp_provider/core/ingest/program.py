@@ -164,6 +164,7 @@ class _Running:
     def __init__(self, program: Program, process: subprocess.Popen[bytes]) -> None:
         self._program, self._process = program, process
         self._said: deque[str] = deque(maxlen=_QUOTED)
+        self._lines = 0
         self._alive = time.monotonic()
         self._deadline = self._alive + program.max_time.total_seconds()
         self._hidden = _pattern(program.secrets)
@@ -220,23 +221,27 @@ class _Running:
         return min(silent, self._deadline - now)
 
     def _quoted(self) -> str:
-        said = "\n".join(self._said)
-        return f". Its last lines on stderr:\n{said}" if said else ", and it said nothing on stderr"
+        """Where to look. The words themselves may hold rows, and an error goes into the run ledger."""
+        if not self._said:
+            return ", and it said nothing on stderr"
+        if self._lines > _LINES:
+            for text in self._said:
+                _log.info("%s: %s", self._program.what, text)
+        return "; what it said on stderr stands in the task's log"
 
     def _listen(self) -> None:
-        """Take what it says to the log; beyond so many lines, only to what an error quotes."""
+        """Take what it says to the log; beyond so many lines, only if it fails."""
         lines = self._process.stderr
-        count = 0
         # One that never ends a line must not fill the memory.
         while lines and (line := lines.readline(_CHUNK)):
             self._alive = time.monotonic()
             text = self._hidden.sub("***", line.decode(errors="replace")).rstrip()[:_WIDTH]
             self._said.append(text)
-            count += 1
-            if count <= _LINES:
+            self._lines += 1
+            if self._lines <= _LINES:
                 _log.info("%s: %s", self._program.what, text)
-        if count > _LINES:
-            _log.info("%s: %d more lines", self._program.what, count - _LINES)
+        if self._lines > _LINES:
+            _log.info("%s: %d more lines", self._program.what, self._lines - _LINES)
 
 
 @contextmanager

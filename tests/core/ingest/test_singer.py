@@ -218,7 +218,7 @@ def test_a_tap_that_dies_changes_nothing(warehouse, run):
     land(warehouse, stream_of({"count": 2}), connector, run(1))
     check(warehouse, stream_of({"count": 2}), run(1))
     dying = stream_of({"count": 4}, {"stderr": "out of tea"}, {"exit": 3})
-    with pytest.raises(UnavailableError, match=r"(?s)with the exit code 3; .*stderr:\nout of tea"):
+    with pytest.raises(UnavailableError, match="with the exit code 3; .*stands in the task's log$"):
         land(warehouse, dying, connector, run(2))
     assert rows(warehouse) == [(0,), (1,)]
     assert land(warehouse, stream_of({"count": 4}), connector, run(2)).rows_out == 2
@@ -243,8 +243,8 @@ def test_secrets_are_seen_nowhere(fetch, tmp_path, told, caplog, monkeypatch):
     with caplog.at_level(logging.INFO), pytest.raises(UnavailableError) as error:
         fetch(stream, None, settings)
     text = str(error.value) + caplog.text
-    assert text.count("token ***.") == 6  # three in the log, three in the error
-    assert text.count('token "***".') == 2
+    assert text.count("token ***.") == 3
+    assert text.count('token "***".') == 1
     assert not any(secret in text for secret in (SECRET, "hush", "key ä"))
     facts = told()
     assert {**facts["config"], "steps": 0} == {

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from cdp_provider.core.activation.destinations.answers import body_of, error_body, objects, without_values
 from cdp_provider.core.activation.destinations.base import (
     ACCEPTED,
-    Auth,
     Capabilities,
     DestinationKind,
     Limits,
@@ -22,6 +21,7 @@ from cdp_provider.core.activation.destinations.base import (
     Request,
 )
 from cdp_provider.core.activation.destinations.fit import by_position, field_problems, operation_problems
+from cdp_provider.core.auth import Auth
 from cdp_provider.core.project.activation import Rate
 from cdp_provider.core.project.base import Options
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from cdp_provider.core.activation.destinations.answers import body_of, error_body, without_values
 from cdp_provider.core.activation.destinations.base import (
     ACCEPTED,
-    Auth,
     Capabilities,
     DestinationKind,
     Limits,
@@ -22,6 +21,7 @@ from cdp_provider.core.activation.destinations.base import (
 )
 from cdp_provider.core.activation.destinations.fit import operation_problems, parameter_problems
 from cdp_provider.core.activation.destinations.jobs import part
+from cdp_provider.core.auth import Auth
 from cdp_provider.core.exceptions import DataError
 from cdp_provider.core.project.activation import Rate
 from cdp_provider.core.project.base import Options

@@ -16,7 +16,6 @@ import orjson
 from cdp_provider.core.activation.destinations.answers import body_of, error_body, objects, without_values
 from cdp_provider.core.activation.destinations.base import (
     ACCEPTED,
-    Auth,
     Capabilities,
     DestinationKind,
     Limits,
@@ -32,6 +31,7 @@ from cdp_provider.core.activation.destinations.fit import (
 )
 from cdp_provider.core.activation.destinations.jobs import count, finished, part
 from cdp_provider.core.activation.encoding import text
+from cdp_provider.core.auth import Auth
 from cdp_provider.core.exceptions import DataError
 from cdp_provider.core.project.activation import Rate
 from cdp_provider.core.project.base import Duration, Options

@@ -14,7 +14,6 @@ from urllib.parse import quote
 from cdp_provider.core.activation.destinations.answers import body_of, error_body, objects, without_values
 from cdp_provider.core.activation.destinations.base import (
     ACCEPTED,
-    Auth,
     Capabilities,
     DestinationKind,
     InvalidRecord,
@@ -24,6 +23,7 @@ from cdp_provider.core.activation.destinations.base import (
     Request,
 )
 from cdp_provider.core.activation.destinations.fit import operation_problems, parameter_problems
+from cdp_provider.core.auth import Auth
 from cdp_provider.core.exceptions import DataError, RateLimitedError
 from cdp_provider.core.project.base import Options
 from cdp_provider.core.project.problems import Problem
