@@ -80,8 +80,8 @@ class Connector(ABC):
     """A kind of source. Built per task, with whatever it needs to reach the source: its one argument is what
     the property of ``SourceHook`` gives that :attr:`reaches` names.
 
-    A record with a true ``_deleted`` says that the row with its primary key is gone; its other columns may
-    be missing.
+    Where the options say :meth:`~Options.by_arrival`, a record with a true ``_deleted`` says that the row
+    with its primary key is gone; its other columns may be missing.
     """
 
     #: What a stream of this kind declares.
@@ -90,8 +90,6 @@ class Connector(ABC):
     reaches: ClassVar[str]
     #: False: what was confirmed can't be read again, so a batch that stands is not fetched anew.
     rereadable: ClassVar[bool] = True
-    #: True: records come in the order in which they happened, which counts for more than the time they name.
-    ordered: ClassVar[bool] = False
 
     @abstractmethod
     def fetch(

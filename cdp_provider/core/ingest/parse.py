@@ -53,6 +53,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,39}")
 _KEYS = 20
 #: So many keys are compared, at 8 bytes each.
 _MOST_KEYS = 4_000_000
+#: Of a source whose keys are data, not all are remembered.
+_MOST_UNKNOWN = 10_000
 #: So many bad rows of a file are held until its end.
 _MOST_FAULTS = 50_000
 _BLOCKS = {"csv": csv_blocks, "ndjson": json_blocks, "parquet": parquet_blocks}
@@ -117,7 +119,7 @@ class Parsing:
 
     @property
     def all_unknown(self) -> list[str]:
-        """Keys that no column takes."""
+        """Keys that no column takes, ten thousand or a few more."""
         return sorted(self._unknown)
 
     @property
@@ -159,8 +161,7 @@ class Parsing:
 
     def bad(self) -> pa.RecordBatchReader:
         """The bad rows: ``source``, ``line`` there, ``position`` in the batch, ``reason``, ``raw``, and
-        ``format``, how to
-        read `raw` again (see :class:`Block`)."""
+        ``format``, how to read `raw` again (see :class:`Block`)."""
         if not self.quarantined:
             return pa.RecordBatchReader.from_batches(BAD_SCHEMA, [])
         return pa.ipc.open_stream(pa.OSFile(str(self._bad_path)))
@@ -289,7 +290,7 @@ class Parsing:
             times = rows[self.stream.time]
             newest = pc.max(times.filter(pc.less(times, pa.scalar(self.end, times.type)))).as_py()
             self.watermark = max(filter(None, (self.watermark, newest)), default=None)
-        if pc.count(rows["_extra"]).as_py():
+        if pc.count(rows["_extra"]).as_py() and len(self._unknown) < _MOST_UNKNOWN:
             engine.register("extras", rows.select(["_extra"]))
             found = engine.execute(
                 "select distinct unnest(json_keys(_extra)) as key from extras where _extra is not null"

@@ -85,7 +85,6 @@ class PostgresCdcConnector(Connector):
     options: ClassVar[type[Options]] = PostgresCdcOptions
     reaches = "database"
     rereadable = False
-    ordered = True
 
     def __init__(self, database: Database) -> None:
         if database.dialect != "postgresql":

@@ -84,7 +84,7 @@ def read_fields(text: bytes, names: list[str], file: RawFile, *, longest: int) -
         pa.py_buffer(text),
         read_options=pa_csv.ReadOptions(column_names=names, block_size=max(1 << 21, 2 * longest)),
         parse_options=pa_csv.ParseOptions(
-            delimiter=file.delimiter, newlines_in_values=True, ignore_empty_lines=False
+            delimiter=file.delimiter, newlines_in_values=True, ignore_empty_lines=True
         ),
         convert_options=pa_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),

@@ -167,7 +167,8 @@ class JsonPlan(Plan):
         if column.type != "string":
             return super().value(index)
         nested = f"json_type(_line, {_pointer(self.paths[index])}) in ('OBJECT', 'ARRAY')"
-        return f"case when left(_t{index}, 1) in ('{{', '[') and {nested} then null else _t{index} end"
+        looks = f"(starts_with(_t{index}, '{{') or starts_with(_t{index}, '['))"
+        return f"case when {looks} and {nested} then null else _t{index} end"
 
     def _may_be_nested(self, name: str) -> bool:
         return name not in self.loose
