@@ -36,7 +36,8 @@ test: $(INSTALLED) ## all tests, on DuckDB and on a PostgreSQL that they start t
 
 test-deep: $(INSTALLED) ## what is generated, twenty times as often; nightly
 	@CDP_TEST_DEPTH=20 $(BIN)/python -m pytest tests/core/identity tests/core/activation tests/core/profiles \
-		tests/core/segments tests/core/ingest tests/test_survival_duckdb.py tests/test_survival_postgres.py
+		tests/core/segments tests/core/ingest tests/testing/test_connectors.py tests/factory/test_backfill.py \
+		tests/test_survival_duckdb.py tests/test_survival_postgres.py
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -87,7 +87,7 @@ def test_faults_are_printed_and_fail(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]):
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    assert {f"{kind.title()}Stream" for kind in KINDS.sources} <= schema["$defs"].keys()
+    assert {f"{kind.title().replace('_', '')}Stream" for kind in KINDS.sources} <= schema["$defs"].keys()
 
 
 @pytest.mark.parametrize(

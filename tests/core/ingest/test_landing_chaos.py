@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from cdp_provider.core.warehouse import Warehouse
 
 DEPTH = int(os.environ.get("CDP_TEST_DEPTH", "1"))
-KILLS = 4 if DEPTH == 1 else 50
-DAYS = 5 if DEPTH == 1 else 20
+KILLS = 3 if DEPTH == 1 else 50
+DAYS = 4 if DEPTH == 1 else 20
 #: On these days most of what a source brings is broken; the next day's batch carries the rest of it.
 BROKEN_DAYS = (
-    {"till.orders": {2}, "crm.people": {3, 4}}
+    {"till.orders": {2}, "crm.people": {2, 3}}
     if DEPTH == 1
     else {
         "till.orders": {2, 7, 8, 15},
@@ -312,7 +312,7 @@ def test_killed_at_random_it_holds_what_the_sources_held(places):
             f"select stream, count(*) from {place.warehouse.table('loads')} where state = 'failed' group by 1"
         )
     assert dict(states) == {ref: len(broken) for ref, broken in BROKEN_DAYS.items()}
-    assert killed.total() >= min(KILLS, 3), "it came to its end before it could be killed often enough"
+    assert killed.total() >= min(KILLS - 1, 3), "it came to its end before it could be killed often enough"
 
 
 def _row(one: dict[str, Any]) -> tuple[str, str, Decimal, datetime]:

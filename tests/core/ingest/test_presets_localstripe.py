@@ -15,13 +15,14 @@ from cdp_provider.core.ingest.http import HttpConnector
 from cdp_provider.core.ingest.landing import land
 from cdp_provider.core.run import Run, Window
 from tests.core.ingest.localstripe import KEY, LocalStripe
-from tests.core.ingest.test_presets import stream_of
+from tests.core.ingest.test_presets import INTO, stream_of
 
 if TYPE_CHECKING:
     from cdp_provider.core.project.streams import Stream
     from cdp_provider.core.runs import Report
     from cdp_provider.core.warehouse import Warehouse
 
+pytestmark = pytest.mark.parametrize("warehouse", INTO, indirect=True)
 CARD = {
     "source[object]": "card",
     "source[number]": "4242424242424242",
