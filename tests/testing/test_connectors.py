@@ -514,6 +514,7 @@ class TestDlt(Ours):
         # A run of dlt takes a second or two.
         **all_but("texts_arrive_as_they_are", "what_is_not_there_is_said"),
         "landing_a_window_again_ends_where_it_ended": "a resource ends where it ends",
+        "landing_a_window_again_changes_nothing": "it adds what came since then",
         "a_source_that_refuses_us_is_said": "only what the resource raises says so; test_dlt.py has it",
     }
 

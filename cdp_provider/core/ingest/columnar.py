@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cdp_provider.core.exceptions import DataError
-from cdp_provider.core.ingest.lines import Block, Numbers
+from cdp_provider.core.ingest.lines import BadRow, Block, Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,19 +55,23 @@ def parquet_blocks(files: Iterable[RawFile], origins: Origins) -> Iterator[Block
                 table = engine.sql(f"select {fields} from rows").to_arrow_table()
                 engine.unregister("rows")
                 positions = np.arange(taken + 1, taken + 1 + table.num_rows)
+                table = table.add_column(0, "_position", pa.array(positions))
                 nested = frozenset(field.name for field in rows.schema if _is_nested(field.type))
-                none: Numbers = np.empty(0, np.int64)
-                yield _FieldsBlock(
-                    b"",
-                    table.add_column(0, "_position", pa.array(positions)),
-                    none,
-                    none,
-                    [],
-                    tuple(names),
-                    file.source,
-                    nested,
-                )
-                taken += table.num_rows
+                yield _block(table, tuple(names), file.source, nested)
+                taken += len(positions)
+
+
+def _block(table: pa.Table, header: tuple[str, ...], source: str, nested: frozenset[str]) -> Block:
+    none: Numbers = np.empty(0, np.int64)
+    block = _FieldsBlock(b"", table, none, none, [], header, source, nested)
+    odd = np.zeros(table.num_rows, bool)
+    for name in table.column_names[1:]:
+        odd |= pc.match_substring(table[name], "\0").fill_null(False).to_numpy(zero_copy_only=False)
+    if odd.any():
+        places = table["_position"].to_numpy()[odd]
+        block.bad += [BadRow(int(place), "holds a NUL character", block.raw(place)) for place in places]
+        block.table = table.filter(pa.array(~odd))
+    return block
 
 
 def _read(file: RawFile) -> Iterator[pa.Table]:

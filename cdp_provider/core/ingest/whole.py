@@ -102,7 +102,7 @@ def read(
         reader = engine.sql(plan.query(constants), params=plan.params or None).to_arrow_reader(_ROWS)
         for batch in reader:
             yield pa.Table.from_batches([batch])
-    except duckdb.Error:  # it quotes the record
+    except (duckdb.Error, pa.ArrowException, OSError):  # what it says quotes the record
         raise Broken from None
 
 

@@ -316,6 +316,16 @@ def test_parquet_is_read_by_the_same_rules(warehouse, run, tmp_path):
     assert json.loads(bad[2]) == {"id": "2", "who": '{"name":null}', "score": "nan", "tags": "[]"}
 
 
+def test_text_of_parquet_that_no_engine_stores_is_set_aside(warehouse, run, tmp_path):
+    pq.write_table(pa.table({"id": ["1", "2", "3"], "name": ["a", "b\0", None]}), tmp_path / "a.parquet")
+    source = Files(RawFile(tmp_path / "a.parquet", "a.parquet", "parquet"))
+    report = land(warehouse, stream(time=None, columns={"id": "string", "name": "string"}), source, run())
+    assert (report.rows_in, report.rows_out, report.rows_refused) == (3, 2, 1)
+    with warehouse.session() as session:
+        bad = session.one(f"select line, reason from {warehouse.table('quarantine')}")
+    assert bad == (2, "holds a NUL character")
+
+
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_compressed_input(warehouse, run, tmp_path, compression):
     path = tmp_path / "rows"
