@@ -46,8 +46,8 @@ BAD_SCHEMA = pa.schema(
 )
 #: Rows per Arrow batch: the unit that DuckDB's threads share out.
 _BATCH = 20_000
-#: Of the parser's own engine: a record of 10 MB takes some hundred MB, usual ones next to nothing.
-_MEMORY = "2GB"
+#: Of the parser's own engine: for usual records, and for blocks that need more (one of 10 MB does).
+_MEMORY, _MORE_MEMORY = "256MB", "4GB"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,39}")
 #: Names of unknown keys that a report mentions.
 _KEYS = 20
@@ -248,8 +248,11 @@ class Parsing:
     def _typed_block(self, engine: duckdb.DuckDBPyConnection, block: Block) -> tuple[pa.Table, list[BadRow]]:
         """The typed rows and the bad ones of a block, each in the order of the file."""
         try:
-            plan = self._plan(engine, block)
-            rows = engine.sql(plan.query(self._constants), params=plan.params or None).to_arrow_table()
+            try:
+                rows = self._asked(engine, block)
+            except duckdb.OutOfMemoryException:
+                engine.execute(f"set memory_limit = '{_MORE_MEMORY}'")
+                rows = self._asked(engine, block)
         except duckdb.Error as error:  # it may quote a record
             msg = f"{self.stream.ref}: the parser failed ({type(error).__name__}); please report it"
             raise RuntimeError(msg) from None
@@ -257,6 +260,10 @@ class Parsing:
         rows, found = _parted(rows)
         faults = [BadRow(position, reason, block.raw(position)) for position, reason in found]
         return rows, sorted([*block.bad, *faults])
+
+    def _asked(self, engine: duckdb.DuckDBPyConnection, block: Block) -> pa.Table:
+        plan = self._plan(engine, block)
+        return engine.sql(plan.query(self._constants), params=plan.params or None).to_arrow_table()
 
     def _plan(self, engine: duckdb.DuckDBPyConnection, block: Block) -> Plan:
         batches = block.table.to_batches(max_chunksize=_BATCH)
